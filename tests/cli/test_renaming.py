@@ -91,3 +91,14 @@ def test_a_job_that_does_not_fit_the_other_task_stays_as_it_is(
     assert status(job) == "PARKED"
     waiting = run("shop.new", 1)
     assert invoke("retry", waiting, "--as", "boom").code == 8
+
+
+def test_all_jobs_of_a_former_name_run_as_another_task(
+    tasks: Path, drain: Callable[[], None]
+) -> None:
+    jobs = [parked(tasks, drain), parked(tasks, drain)]
+    answer = invoke("retry", "--task", "shop.old", "--as", "shop.new", "--json")
+    assert answer.code == 0
+    assert sorted(jobs) == sorted(one["retried_from"] for one in answer.json["jobs"])
+    drain()
+    assert ["SUCCESS", "SUCCESS"] == [status(one["id"]) for one in answer.json["jobs"]]

@@ -391,7 +391,7 @@ def retry() -> None:
     shell_complete=params.task_names,
     help="Run it as this task, and make a new job; also if it is PARKED.",
 )
-@_status_option([str(status) for status in RETRYABLE])
+@_status_option([str(status) for status in (*RETRYABLE, JobStatus.PARKED)])
 @_queue_option
 @_task_option
 @params.dry_run_option
@@ -407,16 +407,19 @@ def job(
     """Rerun jobs that ended FAILED, DEAD or CANCELLED.
 
     Instead of IDs, --status, --queue and --task say which jobs; without --status these are FAILED
-    and DEAD ones. A job keeps its id and starts again with attempt 1. With --edit or --as a new job
-    is made and linked to the old one; its arguments are checked against the task's signature. --as
-    is for tasks that were renamed. Repeating it makes no second job.
+    and DEAD ones, with --as also PARKED ones.
+
+    A job keeps its id and starts again with attempt 1. With --edit or --as a new job is made and
+    linked to the old one; its arguments are checked against the task's signature. --as is for
+    tasks that were renamed. Repeating it makes no second job.
     """
     _require_choice(ids, is_filtered=any(filters.values()))
     if edit and (len(ids) != 1 or other_task is not None):
         raise click.UsageError("--edit takes the ID of one job, and no --as.")
     runtime, inspector = writer(invocation)
     out = invocation.out
-    ids = ids or _failed_ids(inspector, runtime.settings, **filters)
+    others = [] if other_task is None else [JobStatus.PARKED]
+    ids = ids or _failed_ids(inspector, runtime.settings, others, **filters)
     if not ids:
         out.say("No job matches.")
 
@@ -495,13 +498,18 @@ def _require_choice(ids: tuple[str, ...], *, is_filtered: bool) -> None:
 def _failed_ids(
     inspector: Inspector,
     settings: Settings,
+    others: Sequence[JobStatus],
     *,
     statuses: tuple[str, ...],
     queue: str | None,
     task: str | None,
 ) -> tuple[str, ...]:
-    """Return the jobs that can be run again. Raises: QueueNotFound, TaskNotFound."""
-    wanted = [JobStatus(one) for one in statuses] or [JobStatus.FAILED, JobStatus.DEAD]
+    """Return the jobs with these statuses, or those that are FAILED, DEAD and ``others``.
+
+    Raises: QueueNotFound, TaskNotFound.
+    """
+    usual = [JobStatus.FAILED, JobStatus.DEAD, *others]
+    wanted = [JobStatus(one) for one in statuses] or usual
     name = None if task is None else full_name(settings, task)
     found = inspector.pages(statuses=wanted, queue=queue, task=name)
     ids = tuple(one.record.id for one in found if home_of(one) is None)
