@@ -11,7 +11,7 @@ import os
 from pathlib import PurePath, PurePosixPath
 
 from nuvom.discovery.ignore import IgnoreRules
-from nuvom.discovery.parser import syntax_tree
+from nuvom.discovery.parser import syntax_problems, syntax_tree
 from nuvom.discovery.scan import NO_HINTS, Hints, scan
 from nuvom.discovery.walker import Walker, read_file
 
@@ -40,10 +40,11 @@ def why_no_task(
     here = [task for task in seen.tasks if task.file == file]
     if any(task.qualname.rpartition(".")[2] == name for task in here):
         return None
-    for place, line, reason, level in seen.problems:
-        if level == "error" and place == file:
-            return f"line {line}: {reason}" if line else reason
-    return _why_undecorated(source, name)
+    mine = [one for one in seen.errors if one.file == file]
+    told = next(iter((*mine, *syntax_problems(source))), None)
+    if told is None:
+        return _why_undecorated(source, name)
+    return f"line {told.line}: {told.reason}" if told.line else told.reason
 
 
 def _why_hidden(file: str, walker: Walker) -> str:

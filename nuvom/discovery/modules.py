@@ -4,8 +4,9 @@ A module is parsed if it mentions tasks, or imports a name that leads to a decor
 the way of a decorator through re-exports is followed, and the rest of the project is left alone.
 
 ``.nuvom/cache/discovery.json`` holds the results for unchanged files. It is separate from the
-manifest because it contains times and sizes. It is only a cache: a damaged one is rebuilt, and
-discovery works without it if it cannot be written.
+manifest because it contains times and sizes. Its first line is all that is needed if nothing has
+changed; the second holds what is known of each file. It is only a cache: a damaged one is rebuilt,
+and discovery works without it if it cannot be written.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import logging
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,7 +32,6 @@ from nuvom.discovery.parser import (
     absolute_path,
     joined_path,
     read_facts,
-    syntax_problems,
     syntax_tree,
 )
 from nuvom.discovery.references import KNOWN_PACKAGES, Made, References
@@ -49,16 +50,26 @@ CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
 
 # What the parser finds in a file depends on this code and on Python's grammar.
-_FORMAT = f"5 python {sys.version_info.major}.{sys.version_info.minor}"
+_FORMAT = f"6 python {sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGE = "__init__"
 _PACKAGE_FILE = f"{_PACKAGE}.py"
-# The source of a decorator; other modules are parsed if they import one. One that contains only
-# ``task`` is parsed in the end, so that broken source is reported.
-_ENGINES = (b"nuvom", b"celery", b"dramatiq", b"huey", b"import rq", b"from rq", b"django_rq")
-_IMPORT = re.compile(rb"\n[ \t]*(?:from|import)[ \t]([^\n(]*(?:\([^)]*\))?)")
+# An import statement without its first word: up to the end of the line or of the parentheses.
+_NAMES = rb"(?:(?<=import)|(?<=import ))\((?:[^)#]++|#[^\n]*+)*+\)"
+_IMPORT = re.compile(
+    rb"\n[ \t]*(?:from|import)[ \t]((?:[^\n(\\]++|\\\r?\n)*+(?:" + _NAMES + rb")?)"
+)
+# The same for a file that has imports after others on a line.
+_INLINE = (b"; from ", b"; import ", b": from ", b": import ")
+_IMPORT_INLINE = re.compile(
+    rb"[\n;:][ \t]*(?:from|import)[ \t]((?:[^\n(\\;]++|\\\r?\n)*+(?:" + _NAMES + rb")?)"
+)
+# What seems to make a task: the file is parsed, so that broken source and unknown decorators are
+# reported.
+_TASK_MARK = re.compile(rb"\n[ \t]*@[\w.]*task")
 _WORD = re.compile(r"[\w.*]+")
 
 _log = get_logger("discovery")
+_Kind = TypeVar("_Kind")
 
 
 def module_of(file: str, roots: Sequence[str]) -> tuple[str, str | None]:
@@ -128,14 +139,12 @@ class Remembered(NamedTuple):
     Attributes:
         imports: The import statements of the file, without their first word, if it was not parsed.
         facts: What it says, in JSON, if it was parsed.
-        problems: Why it cannot be parsed, if it mentions tasks without defining any.
     """
 
     size: int
     mtime_ns: int
     imports: str = ""
     facts: str | None = None
-    problems: tuple[Problem, ...] = ()
 
 
 class Outcome(msgspec.Struct):
@@ -153,7 +162,7 @@ class _Stored(msgspec.Struct):
     format: str
     packages: list[str]
     settings: str
-    files: dict[str, Remembered]
+    stamps: dict[str, tuple[int, int]]
     outcome: Outcome | None
 
 
@@ -172,7 +181,7 @@ class Cache:
         self._path = root / CACHE_FILE
         self._latest_ns = started_ns - TICK_NANOS
         self._settings = settings
-        self._stored = self._load()
+        self._stored, self._rest = self._load()
 
     def outcome(self, sources: Iterable[SourceFile]) -> Outcome | None:
         """Return what the last scan came to, if nothing has changed since."""
@@ -180,8 +189,7 @@ class Cache:
         if stored is None or stored.outcome is None or stored.settings != self._settings:
             return None
         stamps = {one.file: (one.size, one.mtime_ns) for one in sources}
-        known = {file: one[:2] for file, one in stored.files.items()}
-        return stored.outcome if stamps == known else None
+        return stored.outcome if stamps == stored.stamps else None
 
     def files(self, packages: set[str]) -> dict[str, Remembered]:
         """Return what was known of each file.
@@ -189,38 +197,41 @@ class Cache:
         Args:
             packages: The top-level names of the project, on which the parser's results depend.
         """
-        stored = self._stored
-        return stored.files if stored and packages.issubset(stored.packages) else {}
+        if self._stored is None or not packages.issubset(self._stored.packages):
+            return {}
+        return _decoded(self._rest, dict[str, Remembered]) or {}
 
     def save(self, files: dict[str, Remembered], packages: set[str], outcome: Outcome) -> None:
-        """Write the cache if it differs from what was loaded."""
+        """Write the cache if it would change."""
         kept = {file: one for file, one in files.items() if 0 <= one.mtime_ns <= self._latest_ns}
         whole = outcome if len(kept) == len(files) else None
-        stored = _Stored(_FORMAT, sorted(packages), self._settings, kept, whole)
-        if stored == self._stored:
+        stamps = {file: one[:2] for file, one in kept.items()}
+        stored = _Stored(_FORMAT, sorted(packages), self._settings, stamps, whole)
+        rest = _in_json(kept).encode()
+        if (stored, rest) == (self._stored, self._rest):
             return
-        content = json.dumps(msgspec.to_builtins(stored), separators=(",", ":")).encode()
         try:
             ensure_folder_for(self._path, root=self._root, setting="manifest_path")
             # No flush needed: a cache damaged by a power cut is rebuilt.
+            content = b"\n".join((_in_json(stored).encode(), rest))
             write_durably(self._path, content, flush=False)
         except NuvomError as error:
             text = f"The discovery cache cannot be written. {error.what}"
             log_event(_log, logging.DEBUG, "discovery.cache_unwritten", text)
 
-    def _load(self) -> _Stored | None:
+    def _load(self) -> tuple[_Stored | None, bytes]:
         try:
-            stored = msgspec.convert(json.loads(self._path.read_bytes()), _Stored)
-            if stored.format == _FORMAT:
-                return stored
-            reason = "it is of another version"
+            first, _, rest = self._path.read_bytes().partition(b"\n")
         except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RecursionError) as error:
-            reason = str(error)
-        text = f"The discovery cache is made anew: {reason}."
-        log_event(_log, logging.DEBUG, "discovery.cache_rebuilt", text)
-        return None
+            return None, b""
+        except OSError as error:
+            _say_rebuilt(error)
+            return None, b""
+        stored = _decoded(first, _Stored)
+        if stored is not None and stored.format != _FORMAT:
+            _say_rebuilt("it is of another version")
+            return None, b""
+        return stored, rest
 
 
 class Modules:
@@ -265,8 +276,9 @@ class Modules:
         self.tops = {name.partition(".")[0] for name in self.files}
         self._is_relevant = (self.tops | KNOWN_PACKAGES).__contains__
         self._decorators = tuple(decorators)
+        alone = References({}, decorators=self._decorators)
+        self._engines = alone, alone.words_in_imports()
         self._facts: dict[str, Facts] = {}
-        self._doubtful: dict[str, bytes] = {}
         before = cache.files(self.tops) if cache is not None else {}
         self.known: dict[str, Remembered] = {}
         for count, source in enumerate(sources):
@@ -274,7 +286,9 @@ class Modules:
             if tell is not None:
                 tell(count + 1, len(sources))
         self.references = self._follow()
-        self._check_syntax()
+        self.problems += [
+            one._replace(file=file) for file, facts in self._facts.items() for one in facts.problems
+        ]
 
     @property
     def unparsed(self) -> tuple[str, ...]:
@@ -291,6 +305,10 @@ class Modules:
         """How many files were parsed."""
         return len(self._parsed)
 
+    def is_parsed(self, file: str) -> bool:
+        """Whether a file mentions Nuvom, or leads to what does."""
+        return file in self._facts
+
     def line_of_call(self, file: str, function: str) -> int:
         """Return the line in which a function of a file calls a decorator of tasks, or 0."""
         try:
@@ -306,13 +324,12 @@ class Modules:
                 name: self._facts[file] for name, file in self.files.items() if file in self._facts
             }
             references = References(facts, self._packages, self._decorators)
-            words = references.words_in_imports()
+            leading = references, references.words_in_imports()
             wanted = [
                 file
                 for file, known in self.known.items()
                 if file not in self._facts
-                and any(word in known.imports for word in words)
-                and any(map(references.leads_to_tasks, self._imported(known.imports, file)))
+                and self._leads(known.imports, self._sources[file], leading)
             ]
             if not wanted:
                 self._apply(references)
@@ -320,7 +337,7 @@ class Modules:
             if not wanted:
                 return references
             for file in wanted:
-                content = self._doubtful.pop(file, None) or self._content(self._sources[file])
+                content = self._content(self._sources[file])
                 self.known[file] = self._parse(self._sources[file], content)
 
     def _apply(self, references: References) -> None:
@@ -342,15 +359,6 @@ class Modules:
                 found.add(file)
         return sorted(found)
 
-    def _check_syntax(self) -> None:
-        """Report what cannot be parsed of the files that mention tasks without defining any."""
-        for file, content in self._doubtful.items():
-            self._parsed.add(file)
-            self.known[file] = self.known[file]._replace(problems=syntax_problems(content))
-        for file, known in self.known.items():
-            found = self._facts[file].problems if file in self._facts else known.problems
-            self.problems += [one._replace(file=file) for one in found]
-
     def _look(self, source: SourceFile, before: dict[str, Remembered]) -> Remembered:
         """Return what is known of a file, read if it has changed, parsed if it may define tasks."""
         known = before.get(source.file)
@@ -361,12 +369,10 @@ class Modules:
         content = self._content(source)
         if content is None:
             return Remembered(0, -1)
-        if any(word in content for word in _ENGINES):
+        imports = _imports_in(content)
+        is_marked = b"nuvom" in content or _TASK_MARK.search(b"\n" + content)
+        if is_marked or self._leads(imports, source, self._engines):
             return self._parse(source, content)
-        if b"task" in content:
-            self._doubtful[source.file] = content
-        found = (one.replace(b"\n", b" ") for one in _IMPORT.findall(b"\n" + content))
-        imports = b"\n".join(found).decode("utf-8", "replace")
         return Remembered(source.size, source.mtime_ns, imports)
 
     def _content(self, source: SourceFile) -> bytes | None:
@@ -388,15 +394,46 @@ class Modules:
         facts = self._facts[source.file] = read_facts(content, self._is_relevant)
         return Remembered(source.size, source.mtime_ns, facts=_in_json(facts))
 
+    def _leads(
+        self, imports: str, source: SourceFile, leading: tuple[References, set[str]]
+    ) -> bool:
+        """Whether a file imports a name that leads to tasks, or uses one of an imported module."""
+        references, words = leading
+        if not any(word in imports for word in words):
+            return False
+        used: set[str] = set()
+        for path in self._imported(imports, source.file):
+            if references.leads_to_tasks(path):
+                return True
+            used |= references.names_in(path)
+        return bool(used) and bool(
+            re.search(rf"\.(?:{'|'.join(used)})\b".encode(), _quietly_read(source))
+        )
+
     def _imported(self, statements: str, file: str) -> Iterator[str]:
         """Yield the dotted paths of what a file imports."""
         module, is_package = self.names[file][0], file.endswith(_PACKAGE_FILE)
+
+        def absolute(path: str) -> str:
+            return absolute_path(path, module, is_package=is_package) if path[0] == "." else path
+
         for statement in statements.split("\n"):
             origin, is_from, names = statement.partition(" import ")
-            for name in _WORD.findall(names if is_from else statement):
-                path = joined_path(origin.strip(), name) if is_from else name
-                is_relative = path.startswith(".")
-                yield absolute_path(path, module, is_package=is_package) if is_relative else path
+            if not is_from:
+                for path in _WORD.findall(statement):  # `import a.b` binds `a`
+                    yield from accumulate(absolute(path).split("."), joined_path)
+            for name in _WORD.findall(names):
+                yield absolute(joined_path(origin.strip(), name))
+
+
+def _imports_in(content: bytes) -> str:
+    """Return the import statements of a module without their first word, each on a line."""
+    pattern = _IMPORT_INLINE if any(mark in content for mark in _INLINE) else _IMPORT
+    found = (
+        one.replace(b"\n", b" ").replace(b"import(", b"import (")
+        for one in pattern.findall(b"\n" + content)
+    )
+    return b"\n".join(found).decode("utf-8", "replace")
 
 
 def _line_of_call(tree: ast.Module, function: str, module: str, references: References) -> int:
@@ -423,9 +460,22 @@ def _line_of_call(tree: ast.Module, function: str, module: str, references: Refe
     return min(lines, default=0)
 
 
-def _in_json(facts: Facts) -> str:
+def _in_json(record: object) -> str:
     # Not msgspec: a docstring may hold half of a surrogate pair.
-    return json.dumps(msgspec.to_builtins(facts), separators=(",", ":"))
+    return json.dumps(msgspec.to_builtins(record), separators=(",", ":"))
+
+
+def _decoded(text: bytes, kind: type[_Kind]) -> _Kind | None:
+    try:
+        return msgspec.convert(json.loads(text), kind)
+    except (ValueError, RecursionError) as error:
+        _say_rebuilt(error)
+        return None
+
+
+def _say_rebuilt(reason: object) -> None:
+    text = f"The discovery cache is made anew: {reason}."
+    log_event(_log, logging.DEBUG, "discovery.cache_rebuilt", text)
 
 
 def _facts_in(text: str) -> Facts:

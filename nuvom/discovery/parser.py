@@ -53,6 +53,7 @@ _NEW_SYNTAX = (  # version, part of the message, pattern of the line
     ((3, 12), "", r"^\s*(async\s+)?(def|class)\s+\w+\s*\["),
     ((3, 12), "f-string", ""),
 )
+_OWN = ("$self.", "$cls.")  # of all that parameters are, only these are called
 _BUILTINS = ("staticmethod", "classmethod")
 
 
@@ -320,7 +321,8 @@ class _Reader:
             chosen: list[_Waiting] = []
             left: list[_Waiting] = []
             for one in self._waiting:
-                (chosen if self._is_worth_a_look(one.words, names) else left).append(one)
+                is_chosen = self._is_worth_a_look(one.words, names) or self._uses_own(one)
+                (chosen if is_chosen else left).append(one)
             if not chosen:
                 return
             self._waiting = left
@@ -355,6 +357,14 @@ class _Reader:
                 if path[0] not in '":?' or path[1:] in self._worthy or path[1:] in self._classes:
                     return True
         return False
+
+    def _uses_own(self, one: _Waiting) -> bool:
+        """Whether a method may return what another method of its object returns."""
+        owner = one.place.prefix.removesuffix(".")
+        if owner not in self._classes or not {"self", "return"} <= one.words:
+            return False
+        has_bases = any(path[0] not in '"?' for path in self._classes[owner])
+        return has_bases or any(f"{owner}.{word}" in self._worthy for word in one.words)
 
     def _see(
         self, node: FunctionNode, qualname: str, decorators: tuple[Paths, ...], place: _Place
@@ -470,7 +480,11 @@ class _Reader:
 
     def _result(self, call: ast.Call, names: Names) -> Paths:
         """Return the path of what a call returns, if it may be a decorator."""
-        function = frozenset(path for path in self._paths(call.func, names) if path[0] not in '"$?')
+        function = frozenset(
+            path
+            for path in self._paths(call.func, names)
+            if path[0] not in '"$?' or path.startswith(_OWN)
+        )
         if not function:
             return NO_PATHS
         arguments = [

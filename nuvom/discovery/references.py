@@ -8,14 +8,15 @@ follow, it says. Called by ``scan.py``.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nuvom.discovery.parser import (
     JOINED,
+    NOTHING,
     UNKNOWN,
     Call,
     Facts,
@@ -51,11 +52,19 @@ _APPLICATIONS = {
         for name in ("", "Redis", "Sqlite", "File", "Memory", "PriorityRedis")
     },
 }
-KNOWN_PACKAGES = frozenset(
-    {"nuvom", "functools", "builtins"}
-    | {path.partition(".")[0] for path in (*DECORATORS, *_APPLICATIONS)}
-)
+_ENGINES = frozenset(path.partition(".")[0] for path in (*DECORATORS, *_APPLICATIONS))
+KNOWN_PACKAGES = _ENGINES | {"functools", "builtins"}
+
+
+def _with_parents(paths: Iterable[str]) -> frozenset[str]:
+    """Return paths, and the modules and objects that hold what they name."""
+    return frozenset(part for path in paths for part in accumulate(path.split("."), joined_path))
+
+
+_SOURCES = _with_parents((*DECORATORS, *_APPLICATIONS))
 _SAME_OBJECT = ("builtins.staticmethod", "builtins.classmethod")
+_PARTIAL = "functools.partial"
+_CALLABLE = frozenset({_PARTIAL, *_SAME_OBJECT, *_APPLICATIONS})
 _MOST_STEPS = 25  # from one name to the next; a longer way is a circle
 _MOST_WORK = 200  # steps for one answer; functions may call each other without end
 _UNPACKED = "**"
@@ -112,14 +121,14 @@ class _Defined(NamedTuple):
 
     Attributes:
         around: The parameters that the functions around it were called with.
-        is_bound: Whether the first parameter is the object.
+        owner: The object whose method it is, which is its first parameter.
     """
 
     module: str
     qualname: str
     around: _Parameters
     is_object: bool = False
-    is_bound: bool = False
+    owner: _Defined | None = None
 
 
 class _Rest(NamedTuple):
@@ -140,7 +149,7 @@ class _Literal(NamedTuple):
     value: Any
 
 
-_NOTHING: _Parameters = {}
+_NONE: _Parameters = {}
 _TARGET = _Target()
 
 
@@ -189,10 +198,12 @@ class References:
         self._facts = facts
         self._packages = frozenset(packages)
         self._given = frozenset(decorators)
+        self._sources = _SOURCES | _with_parents(self._given)
         self.unread: set[str] = set()
         self._steps = self._work = 0
         self._found: dict[str, list[Value]] = {}  # by path
         self._capable: dict[tuple[str, str], bool] = {}
+        self._names: dict[str, frozenset[str]] = {}
 
     # ---- questions ------------------------------------------------------------------------
 
@@ -218,10 +229,10 @@ class References:
 
         That is the last part of a module's name; of a package also a name, after ``from . import``.
         """
-        words = {path.rpartition(".")[2] for path in self._given}
+        words = {path.rpartition(".")[2] for path in self._given} | _ENGINES
         for module in self._facts:
-            names = [name for name in self._facts[module].names if self.makes_tasks(module, name)]
-            if names or self._has_decorators(module):
+            names = self.names_in(module)
+            if names:
                 words.add(module.rpartition(".")[2])
             if module in self._packages:
                 words.update(names)
@@ -235,29 +246,27 @@ class References:
         return any(isinstance(one, DecoratorValue) for one in self._values(paths, module))
 
     def leads_to_tasks(self, path: str) -> bool:
-        """Whether what is imported, ``module.name`` or a module, is or has such a name."""
-        if path in self._given or path in DECORATORS or path in _APPLICATIONS:
-            return True
+        """Whether what is imported, ``module.name`` or ``module.*``, leads to a decorator."""
         module, _, name = path.rpartition(".")
-        if module in self._facts and name != "*":
-            facts = self._facts[module]
-            if name in facts.names:
-                return self.makes_tasks(module, name)
-            if any(self._is_capable(value) for value in self._imported(path)):
-                return True
-        return self._has_decorators(module if name == "*" else path)
-
-    def _has_decorators(self, module: str) -> bool:
-        if module not in self._facts or self._steps >= _MOST_STEPS:
+        if name == "*":
+            return module in self._sources or bool(self.names_in(module))
+        if path in self._sources:
+            return True
+        if module not in self._facts:
             return False
-        facts = self._facts[module]
-        self._steps += 1
-        try:
-            return any(self.makes_tasks(module, name) for name in facts.names) or any(
-                self._has_decorators(self._absolute(star, module)) for star in facts.stars
-            )
-        finally:
-            self._steps -= 1
+        if name in self._facts[module].names:
+            return self.makes_tasks(module, name)
+        return any(map(self._is_capable, self._imported(path)))
+
+    def names_in(self, module: str) -> frozenset[str]:
+        """Return the names of a module that lead to a decorator, with those that it imports."""
+        if module not in self._names:
+            self._names[module] = frozenset()  # in a circle
+            facts = self._facts.get(module, NOTHING)
+            own = (name for name in facts.names if self.makes_tasks(module, name))
+            stars = (self.names_in(self._absolute(star, module)) for star in facts.stars)
+            self._names[module] = frozenset(own).union(*stars)
+        return self._names[module]
 
     def place_of(self, paths: Paths, module: str) -> tuple[str, str] | None:
         """Return module and qualified name of the project's function behind a decorator."""
@@ -270,12 +279,24 @@ class References:
                     return value.module, value.qualname
         return None
 
+    def unknown_in(self, paths: Paths, module: str) -> str:
+        """Return the path of the ``task`` of an object that cannot be followed, or ``""``."""
+        for path in paths:
+            if path[0] == "=" and "." not in path:
+                called = self._facts[module].calls[int(path[1:])].function
+                return self.unknown_in(called, module)
+            if path[0] not in '"?$:=' and path.endswith(".task"):
+                values = self._values([path], module)
+                if all(isinstance(one, _Object) for one in values):
+                    return self._absolute(path, module) if path[0] == "." else path
+        return ""
+
     def _is_capable(self, value: Value) -> bool:
         match value:
             case DecoratorValue() | _Application():
                 return True
             case _Object(path):
-                return path in ("nuvom", "celery")
+                return path in ("nuvom", "celery") or path in _APPLICATIONS
             case _Partial():
                 return any(isinstance(one, Made | DecoratorValue) for one in self._outcomes(value))
             case _Defined():
@@ -291,7 +312,7 @@ class References:
 
     def _outcomes(self, value: _Defined | _Partial) -> Iterator[Value]:
         """Yield what comes of using something as a decorator, with and without a call."""
-        methods = (value._replace(is_bound=True),) if isinstance(value, _Defined) else ()
+        methods = (value._replace(owner=value),) if isinstance(value, _Defined) else ()
         for used in (value, *methods):
             yield from self._applied(used, Given([[_TARGET]]))
             for first in self._applied(used, Given()):
@@ -302,7 +323,7 @@ class References:
     # ---- paths ----------------------------------------------------------------------------
 
     def _values(
-        self, paths: Iterable[str], module: str, around: _Parameters = _NOTHING
+        self, paths: Iterable[str], module: str, around: _Parameters = _NONE
     ) -> list[Value]:
         """Return all that paths may stand for, as seen from a module."""
         if self._steps == 0:
@@ -335,7 +356,8 @@ class References:
                 values = [one for value in values for one in self._attribute(value, name)]
             return values
         if mark == ".":
-            return self._of_project(self._absolute(path, module))
+            path = self._absolute(path, module)
+            return (self._imported if path in self._given else self._of_project)(path)
         return [_Object("")] if path == UNKNOWN else self._imported(path)
 
     def _absolute(self, path: str, module: str) -> str:
@@ -396,31 +418,36 @@ class References:
                 return self._imported(f"{path}.{name}")
             case _Application(engine, methods):
                 return [DecoratorValue(engine)] if name in methods else []
-            case _Defined(module, qualname, around, is_object):
-                return self._inherited(module, qualname, around, name, is_object=is_object)
+            case _Defined():
+                return self._inherited(value, name, value)
         return []
 
-    def _inherited(
-        self, module: str, qualname: str, around: _Parameters, name: str, *, is_object: bool
-    ) -> list[Value]:
+    def _inherited(self, value: _Defined, name: str, owner: _Defined) -> list[Value]:
+        """Return what an attribute of a class, or of its bases, is to the object ``owner``."""
+        module, qualname, around = value.module, value.qualname, value.around
         facts = self._facts[module]
         member = f"{qualname}.{name}"
         if member in facts.names:
             values = self._values(facts.names[member] - {f":{member}"}, module, around)
             if member in facts.functions:
-                values.append(_Defined(module, member, around, is_bound=is_object))
+                bound = owner if owner.is_object else None
+                values.append(_Defined(module, member, around, owner=bound))
             return values
         found = []
         for base in self._values(facts.classes.get(qualname, ()), module, around):
             if isinstance(base, _Defined):
-                inherited = base._replace(is_object=is_object)
-                found += self._attribute(inherited, name)
+                found += self._inherited(base, name, owner)
+            elif isinstance(base, _Object) and base.path in _APPLICATIONS:
+                found += self._attribute(_Application(*_APPLICATIONS[base.path]), name)
         return found
 
     # ---- calls ----------------------------------------------------------------------------
 
     def _returned(self, call: Call, module: str, around: _Parameters) -> list[Value]:
         values = partial(self._values, module=module, around=around)
+        called = [one for one in values(call.function - {JOINED}) if _is_callable(one)]
+        if not called and call.function != {JOINED}:
+            return []
         positional: list[list[Value]] = []
         for paths in call.arguments:
             found = values(paths)
@@ -435,7 +462,7 @@ class References:
         dynamic = {name: values(paths) for name, paths in call.dynamic.items()}
         self._miss([dynamic.get("name", [])])
         given = Given(positional, call.options, dynamic)
-        return [one for value in values(call.function) for one in self._applied(value, given)]
+        return [one for value in called for one in self._applied(value, given)]
 
     def _miss(self, texts: Iterable[list[Value]]) -> None:
         self.unread |= {one.path for text in texts for one in text if isinstance(one, _Object)}
@@ -445,7 +472,7 @@ class References:
         match value:
             case DecoratorValue():
                 return _decorated(value, given)
-            case _Object("functools.partial") if given.positional:
+            case _Object(path) if path == _PARTIAL and given.positional:
                 wrapped, rest = given.positional[0], given._replace(positional=given.positional[1:])
                 return [one for first in wrapped for one in self._preset(first, rest)]
             case _Object(path) if path in _SAME_OBJECT and given.positional:
@@ -468,7 +495,9 @@ class References:
         facts = self._facts[value.module]
         function = facts.functions.get(value.qualname)
         if function is not None:
-            inside = value.around | _bound(function, given, skips_first=value.is_bound)
+            if value.owner is not None:
+                given = given._replace(positional=([value.owner], *given.positional))
+            inside = value.around | _bound(function, given)
             return self._values(function.returns, value.module, inside)
         if not value.is_object:
             bases = self._values(facts.classes.get(value.qualname, ()), value.module, value.around)
@@ -481,15 +510,21 @@ class References:
         ]
 
 
+def _is_callable(value: Value) -> bool:
+    if isinstance(value, _Object):
+        return value.path in _CALLABLE
+    return isinstance(value, DecoratorValue | _Defined | _Partial)
+
+
 class _Positional(NamedTuple):
     """Positional arguments that a function passes on."""
 
     values: Sequence[list[Value]]
 
 
-def _bound(function: Function, given: Given, *, skips_first: bool) -> dict[str, list[Value]]:
+def _bound(function: Function, given: Given) -> dict[str, list[Value]]:
     """Return what the parameters of a function stand for in a call."""
-    names = function.parameters[1:] if skips_first else function.parameters
+    names = function.parameters
     bound: dict[str, list[Value]] = {
         name: [_Literal(value)] for name, value in function.defaults.items()
     }
@@ -560,11 +595,3 @@ def _joined(parts: list[list[Value]]) -> list[Value]:
             case _:
                 return []
     return [_Text(text)]
-
-
-def counted(engines: Iterable[str]) -> str:
-    """Return text such as ``107 Celery tasks and 2 RQ tasks``."""
-    counts = Counter(engines)
-    return " and ".join(
-        f"{count} {engine} task{'s' if count > 1 else ''}" for engine, count in counts.most_common()
-    )

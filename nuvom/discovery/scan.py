@@ -23,12 +23,12 @@ from nuvom.discovery.entries import Duplicate, Problem, TaskEntry
 from nuvom.discovery.ignore import IgnoreRules, PatternList
 from nuvom.discovery.modules import Cache, Modules, Outcome, guess_roots
 from nuvom.discovery.parser import NEWER
-from nuvom.discovery.references import NUVOM, counted
+from nuvom.discovery.references import NUVOM
 from nuvom.discovery.walker import Walker
 from nuvom.errors import InvalidTaskOption, ProjectNotFound, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nuvom.config.settings import Settings
     from nuvom.core.clock import Clock
@@ -150,6 +150,7 @@ class _Findings:
         self._modules = modules
         self._problems = modules.problems
         self._unfollowed: Counter[tuple[str, str]] = Counter()
+        self._unknown: dict[str, list[Problem]] = {}
 
     def outcome(self, roots: Sequence[str], guessed: tuple[str, ...]) -> Outcome:
         """Return all of it."""
@@ -157,14 +158,15 @@ class _Findings:
             self._add(file, sighting, made)
         tasks, duplicates = _by_name(self._entries, self._problems, roots)
         self._report_wrappers()
-        others = counted(self._others)
+        self._report_unknown()
+        others = _counted(self._others)
         problems = tuple(_newer_said_once(self._problems))
         return Outcome(tasks, problems, duplicates, others, guessed, self._modules.unparsed)
 
     def _add(self, file: str, sighting: Sighting, made: Made | None) -> None:
         module, obstacle = self._modules.names[file]
         if made is None:
-            self._note_unfollowed(sighting, module)
+            self._note_unfollowed(file, sighting, module)
         elif made.decorator.engine != NUVOM:
             self._others.append(made.decorator.engine)
         else:
@@ -185,11 +187,31 @@ class _Findings:
                 )
                 self._problems.append(Problem(file, line, reason, "warning"))
 
-    def _note_unfollowed(self, sighting: Sighting, module: str) -> None:
+    def _report_unknown(self) -> None:
+        """Report ``task`` of objects that the project makes in a way that cannot be followed."""
+        files = self._modules.files
+        for path, places in self._unknown.items():
+            owner = path.removesuffix(".task")
+            module = owner.rpartition(".")[0]
+            is_near = not self._entries or self._modules.is_parsed(files.get(module, ""))
+            if owner not in files and module in files and is_near:
+                verb = "are" if len(places) > 1 else "is"
+                reason = (
+                    f"{plural(len(places), 'function')} {verb} decorated with {path}, and the code "
+                    f"does not tell what {owner} is: add {path} to the setting task_decorators if "
+                    "it makes tasks"
+                )
+                self._problems.append(places[0]._replace(reason=reason))
+
+    def _note_unfollowed(self, file: str, sighting: Sighting, module: str) -> None:
         for paths in sighting.decorators:
             place = self._modules.references.place_of(paths, module)
+            unknown = self._modules.references.unknown_in(paths, module)
             if place is not None:
                 self._unfollowed[place] += 1
+            elif unknown:
+                one = Problem(file, sighting.entry.line, "", "warning")
+                self._unknown.setdefault(unknown, []).append(one)
 
     def _described(
         self, entry: TaskEntry, decorator: DecoratorValue, obstacle: str | None
@@ -216,6 +238,14 @@ class _Findings:
 
     def _warn(self, entry: TaskEntry, reason: str) -> None:
         self._problems.append(Problem(entry.file, entry.line, reason, "warning"))
+
+
+def _counted(engines: Iterable[str]) -> str:
+    """Return text such as ``107 Celery tasks and 2 RQ tasks``."""
+    counts = Counter(engines)
+    return " and ".join(
+        f"{count} {engine} task{'s' if count > 1 else ''}" for engine, count in counts.most_common()
+    )
 
 
 def _newer_said_once(problems: list[Problem]) -> Iterator[Problem]:

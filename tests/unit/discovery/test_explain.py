@@ -40,7 +40,7 @@ def test_what_hides_a_file_is_named_and_does_hide_it(
         ("import nuvom, invoke\n@invoke.task(x=1)\ndef add(): ...", "add", "line 2: @invoke.task"),
         ("class A:\n    def add(self): ...", "A.add", "line 2: add has no @task of Nuvom"),
         ("import nuvom", "add", "it defines no function named add"),
-        ("# task\ndef add(:", "add", "line 2: it cannot be parsed"),
+        ("# a job\ndef add(:", "add", "line 2: it cannot be parsed"),
     ],
 )
 def test_reason_why_a_function_is_no_task_is_told(
@@ -56,3 +56,9 @@ def test_nothing_is_said_of_a_function_that_is_listed(tmp_path: Path) -> None:
     for function in ("add", "A.m.add"):
         assert why(tmp_path, "a.py", function) is None
     assert "no function named other" in (why(tmp_path, "a.py", "other") or "")
+
+
+def test_a_function_whose_name_is_taken_is_told_by_whom(tmp_path: Path) -> None:
+    named = "from nuvom import task\n@task(name='t')\ndef add(): ...\n"
+    write(tmp_path, {"a.py": named, "b.py": named})
+    assert 'line 3: the task name "t" is taken: defined in a.py:3' in (why(tmp_path, "b.py") or "")

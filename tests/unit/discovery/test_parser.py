@@ -166,11 +166,11 @@ def test_of_several_definitions_the_last_that_is_imported_counts(source: str) ->
 @pytest.mark.parametrize(
     ("source", "line", "words"),
     [
-        (b"task\ndef f(:\n", 2, "cannot be parsed"),
-        (b"task\n\nx = '\0'\n", 0, "null bytes"),
-        (b"# task\n# coding: nonsense\n", 0, "nonsense"),
-        (b"task = " + b"9" * 5000, 1, "digits"),
-        (b"task = " + b"-" * 100_000 + b"1", 0, "too deeply"),
+        (b"@task\ndef f(:\n", 2, "cannot be parsed"),
+        (b"@task\n\nx = '\0'\n", 0, "null bytes"),
+        (b"# nuvom\n# coding: nonsense\n", 0, "nonsense"),
+        (b"nuvom = " + b"9" * 5000, 1, "digits"),
+        (b"nuvom = " + b"-" * 100_000 + b"1", 0, "too deeply"),
     ],
 )
 def test_source_that_is_no_program_is_reported_with_its_line(

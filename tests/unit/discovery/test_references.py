@@ -56,6 +56,42 @@ WAYS = {
         "shop/mail.py": "from shop.app import (\n    other,\n    job as background,\n)\n"
         + USE.format("background"),
     },
+    "a module of a package that is imported for its package": {
+        "shop/__init__.py": "from nuvom import task as job",
+        "shop/models.py": "",
+        "shop/mail.py": "import shop.models\n" + USE.format("shop.job"),
+    },
+    "an import that is continued on the next line": {
+        "shop/app.py": "from nuvom import task as job",
+        "shop/mail.py": "from shop.app import \\\n    job\n" + USE.format("job"),
+    },
+    "an import after a comment with a parenthesis": {
+        "shop/app.py": "from nuvom import task as job",
+        "shop/mail.py": "import os  # (see\nfrom shop.app import job\nx = ()\n" + USE.format("job"),
+    },
+    "a comment with a parenthesis within an import": {
+        "shop/app.py": "from nuvom import task as job",
+        "shop/mail.py": "from shop.app import (\n    x,  # one (1)\n    job,\n)\n"
+        + USE.format("job"),
+    },
+    "an import after another on its line": {
+        "shop/app.py": "from nuvom import task as job",
+        "shop/mail.py": "import os; from shop.app import job\n" + USE.format("job"),
+    },
+    "a method that calls another of its object": {
+        "shop/base.py": "import nuvom\nclass Base:\n    def job(self, fn): return nuvom.task(fn)",
+        "shop/app.py": """
+            from .base import Base
+            class App(Base):
+                def cron(self, **options):
+                    def decorate(fn):
+                        made = self.job(fn)
+                        return made
+                    return decorate
+            app = App()
+            """,
+        "shop/mail.py": "from .app import app\n" + USE.format("app.cron(every=3)"),
+    },
     "a circle of imports": {
         "shop/a.py": "from shop.b import job, other",
         "shop/b.py": "from shop.a import other\nfrom nuvom import task as job",
@@ -235,6 +271,32 @@ def test_an_import_within_a_function_is_followed(tmp_path: Path) -> None:
     assert (task.qualname, task.importable) == ("test.<locals>.send", False)
 
 
+def test_an_object_that_cannot_be_followed_is_named_with_what_to_do(tmp_path: Path) -> None:
+    files = {
+        "shop/app.py": "import nuvom\nfrom lazy import Proxy\napp = Proxy(lambda: nuvom)",
+        "shop/mail.py": "from .app import app\n" + USE.format("app.task(queue='db')"),
+        "shop/load.py": "from locust import task\n" + USE.format("task"),
+        "shop/jobs.py": "import nuvom\n" + USE.format("nuvom.task"),
+    }
+    seen = scanned(tmp_path, files)
+    assert ["shop.jobs.send"] == [task.name for task in seen.tasks]
+    [one] = seen.problems
+    assert ("shop/mail.py", 3) == (one.file, one.line)
+    told = "1 function is decorated with shop.app.app.task, and the code does not tell what"
+    assert one.reason.startswith(told)
+    assert "add shop.app.app.task to the setting task_decorators" in one.reason
+    assert "shop.mail.send" in found(tmp_path, {}, task_decorators=("shop.app.app.task",))
+
+
+def test_a_module_that_uses_no_decorator_of_what_it_imports_is_not_parsed(tmp_path: Path) -> None:
+    files = {
+        "shop/app.py": "from nuvom import task as job\ndef total(): ...",
+        "shop/mail.py": "from shop import app\n" + USE.format("app.job"),
+        "shop/cart.py": "from shop import app\nx = app.total()",
+    }
+    assert 2 == scanned(tmp_path, files).files_parsed
+
+
 def test_a_wrapper_that_cannot_be_followed_is_named_with_what_to_do(tmp_path: Path) -> None:
     app = """
         from nuvom import task
@@ -319,6 +381,10 @@ def test_source_roots_name_the_modules_below_them(tmp_path: Path) -> None:
             "2 Celery tasks",
         ),
         ("from celery import Celery\napp = Celery('x')\n@app.task\ndef a(): ...", "1 Celery task"),
+        (
+            "from celery import Celery\nclass App(Celery): 1\napp = App()\n@app.task\ndef a(): 1",
+            "1 Celery task",
+        ),
         ("import dramatiq\n@dramatiq.actor\ndef a(): ...", "1 Dramatiq task"),
         (
             "from huey import RedisHuey\nhuey = RedisHuey()\n@huey.task()\ndef a(): ...",

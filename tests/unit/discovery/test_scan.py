@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -84,10 +83,10 @@ def test_task_whose_file_cannot_be_imported_is_listed_with_a_warning(
 
 def test_tasks_and_problems_are_sorted(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"{name}.py": TASK for name in "zambq"}
-    files |= {f"x{name}.py": "task task =" for name in "zambq"}
+    files |= {f"x{name}.py": "@task\n=" for name in "zambq"}
     found = scan(write(tmp_path, files), use_cache=False)
     assert [f"{name}.add" for name in "abmqz"] == [task.name for task in found.tasks]
-    assert [(f"x{name}.py", 1) for name in "abmqz"] == places(found, "error")
+    assert [(f"x{name}.py", 2) for name in "abmqz"] == places(found, "error")
 
 
 # ---- duplicates -------------------------------------------------------------------------
@@ -140,10 +139,10 @@ def test_broken_files_are_reported_and_the_others_are_found(tmp_path: Path) -> N
 
 
 def test_a_broken_file_that_defines_no_task_is_reported_alike_by_each_scan(tmp_path: Path) -> None:
-    write(tmp_path, {"p/broken.py": "task =", "p/tasks.py": TASK})
+    write(tmp_path, {"p/broken.py": "@a.task\ndef f(", "p/tasks.py": TASK, "p/other.py": "task ="})
     for source in (TASK, TASK.replace("add", "subtract")):
         found = scan(write(tmp_path, {"p/tasks.py": source}), clock=LATER)
-        assert ([("p/broken.py", 1)], ()) == (places(found, "error"), found.unparsed)
+        assert ([("p/broken.py", 2)], ("p/broken.py",)) == (places(found, "error"), found.unparsed)
 
 
 def test_file_that_vanishes_before_it_is_read_is_reported_and_not_remembered(
@@ -185,7 +184,7 @@ def test_second_scan_of_thousands_of_files_reads_none_and_writes_nothing(tmp_pat
     files: dict[str, str | bytes] = {
         f"p{n // 50}/m{n}.py": f"x = {n}\n" if n % 10 else TASK for n in range(2000)
     }
-    write(tmp_path, {**files, "broken.py": "task ="})
+    write(tmp_path, {**files, "broken.py": "@task ="})
     first = scan(tmp_path, clock=LATER)
     written = (tmp_path / CACHE_FILE).stat()
     second = scan(tmp_path, clock=LATER)
@@ -209,7 +208,7 @@ def test_changed_new_and_removed_files_are_noticed(tmp_path: Path) -> None:
         task.name for task in found.tasks
     ]
     assert (4, 3, 3) == counts(found)
-    assert "p/removed.py" not in json.loads((tmp_path / CACHE_FILE).read_bytes())["files"]
+    assert b"p/removed.py" not in (tmp_path / CACHE_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(("age_secs", "reads"), [(0, 1), (1.9, 1), (2.1, 0), (-3600, 1)])
@@ -250,6 +249,7 @@ def test_cache_is_made_only_where_there_is_something_to_remember(tmp_path: Path)
         lambda _: b"[" * 100_000,
         lambda _: b'{"format": "1", "files": {}}',
         lambda good: good.replace(b'"line":', b'"line":"x","l":'),
+        lambda good: good.replace(b'"outcome":', b'"was":') + b"x",
     ],
 )
 def test_damaged_cache_is_made_anew_and_says_so_at_debug_level(
