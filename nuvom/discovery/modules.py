@@ -65,7 +65,7 @@ _IMPORT_INLINE = re.compile(
 )
 # What seems to make a task: the file is parsed, so that broken source and unknown decorators are
 # reported.
-_TASK_MARK = re.compile(rb"\n[ \t]*@[\w.]*task")
+_TASK_MARK = re.compile(rb"\n[ \t]*@(?!pytest\.)[\w.]*task\b")
 _WORD = re.compile(r"[\w.*]+")
 
 _log = get_logger("discovery")
@@ -234,6 +234,26 @@ class Cache:
         return stored, rest
 
 
+class _Leading:
+    """What leads to tasks, as far as is known, with answers kept.
+
+    Attributes:
+        words: Words of which each import that leads to tasks has one.
+    """
+
+    def __init__(self, references: References) -> None:
+        self.words = references.words_in_imports()
+        self._references = references
+        self._found: dict[str, frozenset[str] | None] = {}
+
+    def found_in(self, path: str) -> frozenset[str] | None:
+        """Return None if what is imported leads to tasks, else those of its names that do."""
+        if path not in self._found:
+            leads = self._references.leads_to_tasks(path)
+            self._found[path] = None if leads else self._references.names_in(path)
+        return self._found[path]
+
+
 class Modules:
     """All modules of a project, parsed as far as decorators lead.
 
@@ -277,7 +297,8 @@ class Modules:
         self._is_relevant = (self.tops | KNOWN_PACKAGES).__contains__
         self._decorators = tuple(decorators)
         alone = References({}, decorators=self._decorators)
-        self._engines = alone, alone.words_in_imports()
+        self._imported: dict[str, frozenset[str]] = {}
+        self._engines = _Leading(alone)
         self._facts: dict[str, Facts] = {}
         before = cache.files(self.tops) if cache is not None else {}
         self.known: dict[str, Remembered] = {}
@@ -324,7 +345,7 @@ class Modules:
                 name: self._facts[file] for name, file in self.files.items() if file in self._facts
             }
             references = References(facts, self._packages, self._decorators)
-            leading = references, references.words_in_imports()
+            leading = _Leading(references)
             wanted = [
                 file
                 for file, known in self.known.items()
@@ -394,23 +415,21 @@ class Modules:
         facts = self._facts[source.file] = read_facts(content, self._is_relevant)
         return Remembered(source.size, source.mtime_ns, facts=_in_json(facts))
 
-    def _leads(
-        self, imports: str, source: SourceFile, leading: tuple[References, set[str]]
-    ) -> bool:
+    def _leads(self, imports: str, source: SourceFile, leading: _Leading) -> bool:
         """Whether a file imports a name that leads to tasks, or uses one of an imported module."""
-        references, words = leading
-        if not any(word in imports for word in words):
+        if not any(word in imports for word in leading.words):
             return False
-        used: set[str] = set()
-        for path in self._imported(imports, source.file):
-            if references.leads_to_tasks(path):
-                return True
-            used |= references.names_in(path)
-        return bool(used) and bool(
-            re.search(rf"\.(?:{'|'.join(used)})\b".encode(), _quietly_read(source))
-        )
+        file = source.file
+        if file not in self._imported:
+            self._imported[file] = frozenset(self._imported_by(imports, file))
+        found = [leading.found_in(path) for path in self._imported[file]]
+        used = frozenset().union(*(one for one in found if one is not None))
+        if not used or None in found:
+            return None in found
+        pattern = rf"\.(?:{'|'.join(used)})\b"
+        return bool(re.search(pattern.encode(), _quietly_read(source)))
 
-    def _imported(self, statements: str, file: str) -> Iterator[str]:
+    def _imported_by(self, statements: str, file: str) -> Iterator[str]:
         """Yield the dotted paths of what a file imports."""
         module, is_package = self.names[file][0], file.endswith(_PACKAGE_FILE)
 
