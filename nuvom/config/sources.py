@@ -78,12 +78,14 @@ class Explanation(NamedTuple):
         name: Name of the setting.
         value: Its value as text.
         rows: One per source, highest first. ``configure()`` appears only if it was used.
+        meaning: What the setting is for, in one line without a full stop.
         note: The type, the range, and when the setting is read.
     """
 
     name: str
     value: str
     rows: list[ExplainedSource]
+    meaning: str
     note: str
 
 
@@ -342,15 +344,15 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
 
 
 def explain(loaded: Loaded, key: str) -> Explanation:
-    """Return why the setting ``key`` (or ``NUVOM_KEY``) has its value.
+    """Return why the setting ``key`` (or ``NUVOM_KEY``) has its value, under that name.
 
     Raises: UnknownSetting: there is no such setting.
     """
-    name = _NAMES.get(key, key)
-    name = ALIASES.get(name, name)
+    asked = _NAMES.get(key, key)
+    name = ALIASES.get(asked, asked)
     if name not in SETTINGS:
         raise UnknownSetting(key, SETTINGS, origin="config explain")
-    setting = SETTINGS[name]
+    setting = SETTINGS[name]._replace(name=asked)
     origins = {origin.source: origin for origin in loaded.origins[name]}
     toml = PYPROJECT if PYPROJECT in origins else CONFIG_FILE
     program = [PROGRAM] if PROGRAM in origins else []
@@ -360,7 +362,7 @@ def explain(loaded: Loaded, key: str) -> Explanation:
         for source in (*program, FLAG, ENVIRONMENT, DOTENV, toml, DEFAULT)
     ]
     value = setting.masked(getattr(loaded.settings, name))
-    return Explanation(name, setting.show(value), rows, setting.note)
+    return Explanation(asked, setting.show(value), rows, setting.meaning, setting.note)
 
 
 def _text(setting: Setting, origin: Origin | None) -> str:

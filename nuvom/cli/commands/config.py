@@ -10,7 +10,7 @@ from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import config_keys
 from nuvom.cli.project import load_settings, project_root
 from nuvom.cli.views import nuvom_error_data
-from nuvom.config.settings import SETTINGS
+from nuvom.config.settings import ALIASES, SETTINGS
 from nuvom.config.sources import explain, problems
 
 
@@ -39,7 +39,7 @@ def show(invocation: Invocation) -> None:
         rows.append([name, shown, Cell(sources[name], style)])
     data = {
         "root": loaded.settings.root,
-        "settings": values,
+        "settings": values | {alias: values[name] for alias, name in ALIASES.items()},
         "sources": sources,
         "warnings": loaded.warnings,
     }
@@ -86,7 +86,7 @@ def explain_(invocation: Invocation, key: str) -> None:
     shown = [
         f"{name} = {explanation.value}",
         *lines,
-        f"  {SETTINGS[name].meaning}.",
+        f"  {explanation.meaning}.",
         f"  {explanation.note}",
     ]
     out.answer("nuvom.config_key/1", data, "\n".join(shown))
