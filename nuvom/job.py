@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from nuvom.core.guard import (
@@ -41,6 +40,7 @@ from nuvom.errors import (
     NuvomError,
     WaitInsideTask,
 )
+from nuvom.host.waits import LONGEST_WAIT_SECS, POLL_SECS
 from nuvom.inspection import Inspector
 from nuvom.logs.progress import ProgressDisplay
 from nuvom.runtime import Runtime, current_runtime
@@ -52,10 +52,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_LONGEST_WAIT_SECS = 1.0  # a lost wake-up costs no more than this
 _COUNT_SECS = 0.5
 _COUNTED_AT_ONCE = 50
-_POLL_SECS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 class Job(Generic[R]):
@@ -186,7 +184,10 @@ class Job(Generic[R]):
         return value
 
     async def aget(self, timeout: float | None = None) -> R:  # the job's own limit, as in get
-        """Do as ``get`` without blocking the event loop; cancelling it does not affect the job."""
+        """Do as ``get`` without blocking the event loop; cancelling it does not affect the job.
+
+        A wait takes no thread of its own, so there may be thousands.
+        """
         value: R = await await_result(self._runtime, self.id, timeout, record=self._record)
         return value
 
@@ -413,7 +414,7 @@ def wait_for_final(
         attempt whose code waits here was closed.
     """
     inspector = Inspector(runtime)
-    longest = _LONGEST_WAIT_SECS if of_thread.guard is None else LOOK_SECS
+    longest = LONGEST_WAIT_SECS if of_thread.guard is None else LOOK_SECS
     clock = runtime.clock
     started = clock.monotonic()
     rounds = 0
@@ -434,7 +435,7 @@ def wait_for_final(
                 raise _timed_out(inspector, job_id, snapshot, waited_before + waited)
             left = longest if timeout is None else min(longest, timeout - waited)
             if waiter is None:
-                clock.sleep(min(left, _POLL_SECS[min(rounds, len(_POLL_SECS) - 1)]))
+                clock.sleep(min(left, POLL_SECS[min(rounds, len(POLL_SECS) - 1)]))
             else:
                 waiter.wait(left)
             rounds += 1
@@ -460,28 +461,38 @@ def wait_for_result(
 async def await_result(
     runtime: Runtime, job_id: str, timeout: float | None, *, record: JobRecord | None = None
 ) -> Any:
-    """Do as ``wait_for_result`` without blocking the event loop.
+    """Do as ``wait_for_result`` without blocking the event loop, or a thread for each wait.
 
-    The wait runs in slices in a thread, so that a cancelled wait leaves a thread behind for at
-    most one slice.
+    What takes a moment, such as to look or to decode the result, runs in asyncio's threads.
     """
-    from asyncio import to_thread  # noqa: PLC0415  # a caller that awaits has loaded asyncio
+    from asyncio import to_thread, wait, wrap_future  # noqa: PLC0415  # its caller has loaded it
 
     if timeout is None and current.get() is not None:
         raise WaitInsideTask(job_id)
-    started = runtime.clock.monotonic()
-    while True:
-        waited = runtime.clock.monotonic() - started
-        left = inf if timeout is None else max(0.0, timeout - waited)
-        part = min(left, _LONGEST_WAIT_SECS)
-        try:
-            snapshot = await to_thread(
-                wait_for_final, runtime, job_id, part, record=record, waited_before=waited
-            )
-            return result_of(runtime, snapshot)
-        except JobTimeout:
-            if left <= _LONGEST_WAIT_SECS:
-                raise
+    inspector, clock = Inspector(runtime), runtime.clock
+
+    def look() -> JobSnapshot | None:
+        seen = inspector.look(job_id, record)
+        return seen if seen is not None and seen.status.is_final else None
+
+    started = clock.monotonic()
+    found = wrap_future(runtime.waits.add(look, runtime.results.waiter))
+    found.add_done_callback(lambda one: one.cancelled() or one.exception())  # nobody may ask for it
+    try:
+        snapshot = await to_thread(look)  # it may have ended before
+        while snapshot is None:
+            waited = clock.monotonic() - started
+            left = LONGEST_WAIT_SECS if timeout is None else timeout - waited
+            if left <= 0:
+                snapshot = await to_thread(
+                    wait_for_final, runtime, job_id, 0.0, record=record, waited_before=waited
+                )
+                break
+            await wait([found], timeout=min(left, LONGEST_WAIT_SECS))
+            snapshot = found.result() if found.done() else None
+    finally:
+        found.cancel()
+    return await to_thread(result_of, runtime, snapshot)
 
 
 def result_of(

@@ -24,6 +24,7 @@ from nuvom.core.clock import SYSTEM_CLOCK, Clock
 from nuvom.core.guard import engine_call
 from nuvom.dispatcher import Dispatcher
 from nuvom.errors import ProjectNotFound, TaskNotImportable, UnknownBackend
+from nuvom.host.waits import SharedWaits
 from nuvom.plugins.lifecycle import PluginSet, make_extras
 from nuvom.plugins.loader import backend_class, build_backend
 from nuvom.queue_backends.store import StoreQueue
@@ -50,6 +51,7 @@ class Runtime:
         is_shared: Whether queue and results are one store, so ``settle`` alone finishes a job.
         decoders: For ``nuvom.inspection``: functions that rebuild a task's results, by task name.
         described: For ``nuvom.sdk``: tasks that are known by name alone.
+        waits: For ``nuvom.job``: what coroutines wait for.
     """
 
     settings: Settings
@@ -66,6 +68,7 @@ class Runtime:
     is_shared: bool
     decoders: dict[str, tuple[TaskDefinition, Callable[[bytes], Any]]] = field(default_factory=dict)
     described: dict[str, TaskDefinition] = field(default_factory=dict)
+    waits: SharedWaits = field(default_factory=SharedWaits, init=False)
 
     @property
     def plugin_errors(self) -> dict[tuple[str, str], int]:

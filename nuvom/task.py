@@ -119,7 +119,10 @@ class Task(Generic[P, R]):
     submit = delay
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Do as ``delay`` without blocking the event loop."""
+        """Do as ``delay`` without blocking the event loop.
+
+        If it is cancelled, the job is stored or not; a stored job is not cancelled with it.
+        """
         from asyncio import to_thread  # noqa: PLC0415  # a caller that awaits has loaded asyncio
 
         return await to_thread(self.delay, *args, **kwargs)
