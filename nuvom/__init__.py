@@ -17,6 +17,7 @@ from nuvom.task import task
 
 if TYPE_CHECKING:
     from nuvom import events, sdk
+    from nuvom.contrib import asgi
     from nuvom.core.record import JobRecord, JobStatus, StoredError
     from nuvom.execution.attempts import current_job
     from nuvom.hooks import (
@@ -52,7 +53,7 @@ _HOMES = {
     "on_worker_stop": "nuvom.hooks",
     "task_by_name": "nuvom.sdk",
 }
-_MODULES = frozenset({"events", "sdk"})
+_MODULES = {"asgi": "nuvom.contrib.asgi", "events": "nuvom.events", "sdk": "nuvom.sdk"}
 
 __all__ = [
     "AsyncTask",
@@ -69,6 +70,7 @@ __all__ = [
     "Task",
     "__version__",
     "after_each_job",
+    "asgi",
     "before_each_job",
     "configure",
     "current_job",
@@ -91,7 +93,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module  # noqa: PLC0415  # only when a lazy name is first used
 
     if name in _MODULES:
-        return import_module(f"nuvom.{name}")
+        return import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -306,6 +306,11 @@ def _is_defined_in(folder: Path, definition: TaskDefinition) -> bool:
     return func.__module__ == "__main__" or Path(file).is_relative_to(os.path.realpath(folder))
 
 
+def built_runtime() -> Runtime | None:
+    """Return the current runtime if it has been built; never build it."""
+    return _current
+
+
 def use_runtime(runtime: Runtime | None) -> Runtime | None:
     """Make ``runtime`` current (None: rebuild when needed); return the previous one."""
     global _current  # the process's only replaceable runtime

@@ -1,4 +1,4 @@
-"""Plugins that come with Nuvom and need a library of their own; each is an extra.
+"""Plugins that come with Nuvom and need a library of their own, and its parts for web frameworks.
 
-They use only the contracts that are open to every plugin.
+Plugins use only the contracts that are open to every plugin.
 """

@@ -23,6 +23,7 @@ NOT_WITH_THE_PACKAGE = (
     "logging",
     "msgspec",
     "multiprocessing",
+    "nuvom.contrib",
     "rich",
     "sqlite3",
 )
@@ -30,6 +31,7 @@ NOT_WITH_HELP = (
     "asyncio",
     "importlib.metadata",
     "multiprocessing",
+    "nuvom.contrib",
     "rich",
     "sqlite3",
     "starlette",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
@@ -15,6 +16,7 @@ from nuvom import (
     Retry,
     Snooze,
     StoredError,
+    asgi,
     configure,
     current_job,
     local_worker,
@@ -113,3 +115,9 @@ def workers() -> None:
     with local_worker(threads=2) as worker:
         assert_type(worker.id, str)
         worker.stop()
+
+
+async def server() -> None:
+    assert_type(asgi.lifespan()("app"), AbstractAsyncContextManager[None])
+    async with asgi.running(embedded_workers=1):
+        pass
