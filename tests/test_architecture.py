@@ -64,6 +64,11 @@ ALLOWED = [
         "pytest loads the plugin wherever Nuvom is installed; it loads nothing itself",
     ),
     Allowed(
+        "deferred",
+        "nuvom/contrib/flask.py -> nuvom.cli.cli",
+        "processes that serve requests never need the command line",
+    ),
+    Allowed(
         "layers",
         "nuvom/cli/commands/checks.py -> nuvom.testing.torture",
         "the command that runs the test equipment",
@@ -91,6 +96,7 @@ ALLOWED = [
             "Inspector": "a protocol for plugins, and the class that keeps it",
             "JobCancelled": "the error that a program gets, and the event that a plugin gets",
             "JobFailed": "the error that a program gets, and the event that a plugin gets",
+            "Nuvom": "of Nuvom's command line, and the extension of Flask as others are named",
             "Table": "jobs in memory, and lines on a terminal",
         }.items()
     ),

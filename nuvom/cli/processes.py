@@ -34,12 +34,18 @@ _LEAVE_SECS = 0.5  # to hand back running jobs when the supervisor is gone
 _NOT_PASSED_ON = frozenset({"processes", "parent"})
 
 
+launcher: list[str] | None = None
+"""The command that this program was started with, up to Nuvom's own arguments, if it is another."""
+
+
 def own_command(*args: str) -> list[str]:
     """Return the command that runs ``nuvom ARGS`` with this interpreter and this package.
 
     The package's folder goes to the end of the path, where it hides nothing. So the child finds
     the same Nuvom, however this process found it. ``-P`` keeps the working directory off the path.
     """
+    if launcher is not None:
+        return [*launcher, *args]
     home = os.path.dirname(os.path.dirname(os.path.abspath(nuvom._version.__file__)))  # noqa: SLF001  # our own module
     return [sys.executable, "-P", "-c", _BOOTSTRAP, home, *args]
 

@@ -18,6 +18,7 @@ NOT_WITH_THE_PACKAGE = (
     "asyncio",
     "click",
     "dataclasses",
+    "flask",
     "importlib.metadata",
     "inspect",
     "logging",
@@ -29,6 +30,7 @@ NOT_WITH_THE_PACKAGE = (
 )
 NOT_WITH_HELP = (
     "asyncio",
+    "flask",
     "importlib.metadata",
     "multiprocessing",
     "nuvom.contrib",
