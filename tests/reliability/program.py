@@ -15,16 +15,18 @@ from typing import Any
 
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.core.record import FINAL
+from nuvom.core.record import FINAL, JobStatus
 from nuvom.events import BackendFailed
 from nuvom.execution import maintenance
 from nuvom.host import crashpoint
 from nuvom.inspection import Inspector
+from nuvom.job import Job
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.file_log import Log
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.testing import history
+from nuvom.testing.builders import make_job
 from nuvom.testing.history import HistoryLog
 from nuvom.testing.torture_child import note_events
 from nuvom.worker import Worker
@@ -105,6 +107,10 @@ def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     later = enqueue(log, lambda: [tasks.plain.options(delay=3600).delay(1).id])
     stubborn = enqueue(log, lambda: [tasks.stubborn.delay(1, os.getpid()).id])
     runtime.control.cancel(later[0])
+    renamed = make_job(tasks.FORMER_NAME, 2)
+    enqueue(log, lambda: [runtime.dispatcher.enqueue(renamed) or renamed.id])
+    _wait(worker, lambda: Job.load(renamed.id).status is JobStatus.PARKED)
+    runtime.control.retry_as(renamed.id, tasks.plain.name)
     if orders.get("spare_bytes"):
         tasks.plain.options(delay=3600, queue="waste").map([(number,) for number in range(150)])
         runtime.control.purge("waste")

@@ -20,6 +20,7 @@ HISTORY_VARIABLE = "TEST_HISTORY"
 HISTORY: ContextVar[str | None] = ContextVar("HISTORY", default=None)
 """Where tasks of a worker in this process write, when the worker was made in such a context."""
 CHILD_OFFSET = 1_000_000
+FORMER_NAME = "rel.plain_of_before"  # which no worker knows
 _LOOK_SECS = 0.01
 
 

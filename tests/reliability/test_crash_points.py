@@ -137,7 +137,8 @@ def _aftermath(workspace: Workspace) -> str:
     runtime = workspace.runtime()
     try:
         for job_id, one in workspace.snapshots(runtime).items():
-            if one.record.run_at > runtime.clock.now() + 600:  # it was to be cancelled or purged
+            is_late = one.record.run_at > runtime.clock.now() + 600
+            if is_late or one.record.func_name == tasks.FORMER_NAME:  # it was to be cancelled
                 runtime.control.cancel(job_id)
         workspace.drain(runtime)
         findings = workspace.findings(runtime)
