@@ -119,6 +119,17 @@ class Dispatcher:
         with self._sent(record.replace(id=new_id, headers={PARENT: parent})) as accompanied:
             return accompanied
 
+    def make_for_later(
+        self,
+        definition: TaskDefinition,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: CallOptions = NO_CALL_OPTIONS,
+    ) -> JobRecord:
+        """Return the record of a call that ``enqueue`` is to store later, with all its headers."""
+        with self._sent(self.make_record(definition, args, kwargs, options)) as accompanied:
+            return accompanied
+
     def make_record(
         self,
         definition: TaskDefinition,

@@ -298,6 +298,19 @@ class NoCurrentJob(TaskError):
         super().__init__()
 
 
+class NoTransaction(TaskError):
+    """``.delay_on_commit()`` was called where Nuvom does not know of the program's transactions."""
+
+    message = "Nuvom does not know of the transactions of this program."
+    remedy = (
+        'With Django, add "nuvom.contrib.django" to INSTALLED_APPS; elsewhere call .delay() after '
+        "the commit, or .options(connection=...).delay()."
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
 class EnqueueInTest(TaskError):
     """A test run by pytest uses tasks, workers or jobs without a store of its own."""
 

@@ -23,6 +23,8 @@ class Hooks:
     Attributes:
         worker_start, worker_stop, before_each, after_each, each_error: See the decorators.
         are_around_jobs: Whether any is called for each job.
+        on_commit: Calls a function when the current transaction of the application's database
+            commits, or at once outside of one; None without a framework that has set it.
     """
 
     def __init__(self) -> None:
@@ -32,6 +34,7 @@ class Hooks:
         self.after_each: list[Callable[[Any], Any]] = []
         self.each_error: list[Callable[[BaseException], Any]] = []
         self.are_around_jobs = False
+        self.on_commit: Callable[[Callable[[], None]], None] | None = None
 
     def add(self, hooks: list[Any], function: F, *, is_around_jobs: bool) -> F:
         """Register a function, unless it is registered already, and return it.

@@ -37,10 +37,12 @@ from nuvom.errors import (
     JobMoved,
     JobNotFound,
     JobTimeout,
+    NoTransaction,
     NuvomError,
     WaitInsideTask,
 )
 from nuvom.host.waits import LONGEST_WAIT_SECS, POLL_SECS
+from nuvom.hooks import default_hooks
 from nuvom.inspection import Inspector
 from nuvom.logs.progress import ProgressDisplay
 from nuvom.runtime import Runtime, current_runtime
@@ -321,6 +323,34 @@ def submit(
     if existing is not None:
         return Job(existing, runtime=runtime, created=False)
     return Job(record.id, runtime, record)  # keyword arguments take twice as long
+
+
+@engine_call
+def submit_on_commit(
+    definition: TaskDefinition,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: CallOptions = NO_CALL_OPTIONS,
+    *,
+    on_commit: Callable[[Callable[[], None]], None] | None = None,
+) -> Job[Any]:
+    """Create one job now and store it when a transaction commits; see ``Task.delay_on_commit``.
+
+    Args:
+        on_commit: Calls a function at that time; the default is that of ``nuvom.hooks``.
+    """
+    on_commit = on_commit or default_hooks.on_commit
+    if on_commit is None:
+        raise NoTransaction
+    runtime = current_runtime()
+    record = runtime.dispatcher.make_for_later(definition, args, kwargs, options)
+
+    @engine_call
+    def store() -> None:
+        runtime.dispatcher.enqueue(record)
+
+    on_commit(store)
+    return Job(record.id, runtime, record)
 
 
 @engine_call

@@ -118,6 +118,19 @@ class Task(Generic[P, R]):
 
     submit = delay
 
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store a job when the current transaction of the application commits, or at once.
+
+        It is the transaction of a framework that tells Nuvom of its own: with Django, that of the
+        default database.
+
+        Returns: the job's handle; there is no such job before the commit, nor after a rollback.
+        Raises: NoTransaction: no framework has told Nuvom of its transactions; and as ``delay``:
+            what concerns the arguments here, what concerns the store at the commit.
+        """
+        job: Job[R] = _engine().submit_on_commit(self.definition, args, kwargs, self.call_options)
+        return job
+
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Do as ``delay`` without blocking the event loop.
 

@@ -37,16 +37,27 @@ ROOT_VARIABLE = "NUVOM_ROOT"
 
 _SECTION = re.compile(rb"^[ \t]*\[[ \t]*tool[ \t]*\.[ \t]*nuvom[ \t]*[\].]", re.MULTILINE)
 _GONE = "a working directory that no longer exists"
+_start: Path | None = None
 
 
 # ---- the root -------------------------------------------------------------------------
+
+
+def search_from(folder: Path | None) -> None:
+    """Search from ``folder`` where no other start is given; None: from the working directory.
+
+    For frameworks, which know where their project is whatever the working directory is. Without a
+    marker, ``folder`` itself is the root.
+    """
+    global _start  # noqa: PLW0603  # a process belongs to one project of a framework
+    _start = folder
 
 
 def find_root(start: Path | None = None) -> Path | None:
     """Return the absolute root of the project around ``start``, or None.
 
     Without ``start`` it is the folder in the environment variable ``NUVOM_ROOT``, if that is set.
-    Else it is the nearest folder, from ``start`` (default: the working directory) upwards, with
+    Else it is the nearest folder, from ``start`` (default: see ``search_from``) upwards, with
     ``.nuvom/``, ``nuvom.toml`` or ``[tool.nuvom]`` in ``pyproject.toml``. The search always
     includes ``start``, since the user chose to work there. The user did not choose the folders
     above, so the search stops before the home folder, another file system, a folder of another
@@ -76,10 +87,12 @@ def root_or_here() -> Path:
 
 
 def here() -> Path:
-    """Return the working directory.
+    """Return the working directory, or what ``search_from`` was given in its place.
 
     Raises: ProjectNotFound: it has been removed.
     """
+    if _start is not None:
+        return _start
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -92,7 +105,7 @@ def _search(start: Path | None) -> tuple[Path | None, list[Path]]:
         chosen = Path(os.path.realpath(given))
         return (chosen, []) if chosen.is_dir() else (None, [chosen])
     try:
-        first = Path(os.path.realpath(Path.cwd() if start is None else start))
+        first = Path(os.path.realpath(start or _start or Path.cwd()))
         device = first.stat().st_dev
     except OSError:  # the working directory was removed, or ``start`` does not exist
         return None, [] if start is None else [start]
@@ -103,7 +116,7 @@ def _search(start: Path | None) -> tuple[Path | None, list[Path]]:
         tried.append(folder)
         if _has_marker(folder):
             return folder, tried
-    return None, tried
+    return (_start if start is None else None), tried
 
 
 def _has_marker(folder: Path) -> bool:

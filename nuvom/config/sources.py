@@ -1,8 +1,8 @@
 """Loads the settings from their sources, and explains which source wins.
 
 Highest first: ``configure()`` in the program, a flag, the environment, ``.env``,
-``nuvom.toml`` or ``[tool.nuvom]``, the default. Every given value is checked, even if it does not
-win.
+the settings of a framework, ``nuvom.toml`` or ``[tool.nuvom]``, the default. Every given value is
+checked, even if it does not win.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nuvom.config.settings import ALIASES, MASK, SETTINGS, Settings
 from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from nuvom.config.settings import Setting
@@ -29,6 +29,7 @@ DOTENV = ".env"
 DEFAULT = "default"
 PREFIX = "NUVOM_"
 
+_framework: _Framework | None = None
 _NAMES = {f"{PREFIX}{name.upper()}": name for name in (*SETTINGS, *ALIASES)}
 
 
@@ -36,8 +37,8 @@ class Origin(NamedTuple):
     """One place that sets a setting.
 
     Attributes:
-        source: ``configure()``, ``flag``, ``environment``, ``.env``, ``nuvom.toml``,
-            ``pyproject.toml`` or ``default``.
+        source: ``configure()``, ``flag``, ``environment``, ``.env``, a framework's file,
+            ``nuvom.toml``, ``pyproject.toml`` or ``default``.
         raw: The value as written there; ``***`` if it is secret.
         location: The variable or the line (``line 7``), or empty.
         name: The name that is used there, which may be an alias of the setting's.
@@ -105,6 +106,31 @@ class _Given(NamedTuple):
     place: str
 
 
+class _Framework(NamedTuple):
+    """What ``use_program_settings`` was given."""
+
+    source: str
+    read: Callable[[], Mapping[str, object]]
+    defaults: Mapping[str, object]
+
+
+def use_program_settings(
+    source: str,
+    read: Callable[[], Mapping[str, object]] | None,
+    *,
+    defaults: Mapping[str, object] | None = None,
+) -> None:
+    """Take settings from a framework as well, such as from Django's ``settings.py``.
+
+    Args:
+        source: The file's name, for people.
+        read: Returns values by setting name, each time that settings are loaded; None ends it.
+        defaults: Values that no other source sets.
+    """
+    global _framework  # noqa: PLW0603  # a process belongs to one project of a framework
+    _framework = None if read is None else _Framework(source, read, defaults or {})
+
+
 def load(
     root: Path,
     *,
@@ -166,7 +192,12 @@ class _Loading:
         self._take(_Given(FLAG, *one, "", "command line") for one in given)
         self._take(_from_environment(environ))
         self._take(_from_dotenv(self._root))
+        framework = _framework or _Framework("", dict, {})
+        values = framework.read()
+        self._take(_from_framework(framework.source, values))
         self._take(_from_toml(self._root))
+        rest = {name: one for name, one in framework.defaults.items() if name not in values}
+        self._take(_from_framework(framework.source, rest))
         for name, setting in SETTINGS.items():
             self._origins[name].append(Origin(DEFAULT, setting.masked(setting.default), "", name))
         settings = Settings(root=self._root.absolute(), **self._values)
@@ -263,6 +294,11 @@ def _entries(content: bytes, path: Path) -> Iterator[tuple[str, str, int]]:
         yield found.key, found.value, line
 
 
+def _from_framework(source: str, values: Mapping[str, object]) -> Iterator[_Given]:
+    for name, value in values.items():
+        yield _Given(source, name, value, "", source)
+
+
 def _from_toml(root: Path) -> Iterator[_Given]:
     """Yield the keys of ``nuvom.toml``, or of ``[tool.nuvom]`` in ``pyproject.toml``."""
     own, shared = root / CONFIG_FILE, root / PYPROJECT
@@ -356,10 +392,11 @@ def explain(loaded: Loaded, key: str) -> Explanation:
     origins = {origin.source: origin for origin in loaded.origins[name]}
     toml = PYPROJECT if PYPROJECT in origins else CONFIG_FILE
     program = [PROGRAM] if PROGRAM in origins else []
+    framework = [] if _framework is None else [_framework.source]
     winner = loaded.origins[name][0].source
     rows = [
         ExplainedSource(source, _text(setting, origins.get(source)), source == winner)
-        for source in (*program, FLAG, ENVIRONMENT, DOTENV, toml, DEFAULT)
+        for source in (*program, FLAG, ENVIRONMENT, DOTENV, *framework, toml, DEFAULT)
     ]
     value = setting.masked(getattr(loaded.settings, name))
     return Explanation(asked, setting.show(value), rows, setting.meaning, setting.note)

@@ -33,7 +33,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 def stored_error(task: str, error: BaseException) -> StoredError:
     """Return the stored form of an exception that a task raised."""
     try:
-        frames = _users_frames(error)
+        frames = users_frames(error)
         return StoredError(
             type(error).__name__,
             _clean(_text_of(error), _MESSAGE_CHARS),
@@ -135,7 +135,7 @@ def _formatted(error: BaseException, frames: TracebackType | None) -> str:
         return f"{type(error).__name__}: <no traceback: {type(failure).__name__}>"
 
 
-def _users_frames(error: BaseException) -> TracebackType | None:
+def users_frames(error: BaseException) -> TracebackType | None:
     """Skip the engine's own frames at the outer end.
 
     If all frames are the engine's, an error that it raises on purpose explains itself and needs

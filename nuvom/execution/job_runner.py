@@ -195,7 +195,7 @@ class JobRunner:
         """Return what follows from an exception raised by the task or by the engine around it."""
         if attempt.task.has_hooks and not attempt.is_closed:
             attempt.kept = error
-        outcome = self._outcome_of(attempt.record, error)
+        outcome = outcome_of(attempt.record, error)
         return self.settlement(attempt, outcome)
 
     def timed_out(self, attempt: OpenAttempt, stack: str | None) -> Settlement:
@@ -236,25 +236,6 @@ class JobRunner:
             run_at=verdict.run_at,
             keeps_attempt=verdict.keeps_attempt,
         )
-
-    def _outcome_of(self, record: JobRecord, error: BaseException) -> Outcome:
-        if isinstance(error, Snooze):
-            return Snoozed(error.secs)
-        if isinstance(error, JobStopping):
-            return Snoozed(0.0)
-        if isinstance(error, Retry):
-            stored = StoredError("Retry", "the task asked for another attempt")
-            if error.__cause__ is not None:
-                stored = stored_error(record.func_name, error.__cause__)
-            return RetryAsked(stored, error.in_secs)
-        stored = stored_error(record.func_name, error)
-        if isinstance(error, Discard):
-            place = fingerprint(record.func_name, "Discard")
-            reason = StoredError("Discard", stored.message, None, place)
-            return Failed(reason, error, discard=True)
-        # Another attempt would not fix what the engine refuses, such as a result that cannot be
-        # stored or damaged arguments.
-        return Failed(stored, error, discard=isinstance(error, NuvomError))
 
     # ---- the project's hooks around each job --------------------------------------------
 
@@ -353,6 +334,27 @@ class JobRunner:
         for name in [one for one in self._slow_imports if one not in self.refused]:
             self._slow_imports.pop(name, None)  # its jobs have now been woken for the last time
         return [name for name in self._registry.runnable if not self._refuses(name)]
+
+
+def outcome_of(record: JobRecord, error: BaseException) -> Outcome:
+    """Return the outcome of an attempt whose code raised ``error``."""
+    if isinstance(error, Snooze):
+        return Snoozed(error.secs)
+    if isinstance(error, JobStopping):
+        return Snoozed(0.0)
+    if isinstance(error, Retry):
+        stored = StoredError("Retry", "the task asked for another attempt")
+        if error.__cause__ is not None:
+            stored = stored_error(record.func_name, error.__cause__)
+        return RetryAsked(stored, error.in_secs)
+    stored = stored_error(record.func_name, error)
+    if isinstance(error, Discard):
+        place = fingerprint(record.func_name, "Discard")
+        reason = StoredError("Discard", stored.message, None, place)
+        return Failed(reason, error, discard=True)
+    # Another attempt would not fix what the engine refuses, such as a result that cannot be
+    # stored or damaged arguments.
+    return Failed(stored, error, discard=isinstance(error, NuvomError))
 
 
 def _timed_out_text(record: JobRecord) -> str:

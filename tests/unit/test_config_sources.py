@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nuvom.config.settings import SETTINGS, Settings
 from nuvom.config.sources import ExplainedSource as Row
-from nuvom.config.sources import Loaded, explain, load, problems
+from nuvom.config.sources import Loaded, explain, load, problems, use_program_settings
 from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and pipes are POSIX")
@@ -47,6 +47,27 @@ def test_each_source_beats_the_ones_below_it(tmp_path: Path) -> None:
     assert value() == 7
     assert value(flags={"threads": 8}) == 8
     assert value(flags={"threads": 8}, overrides={"threads": 9}) == 9
+
+
+def test_settings_of_a_framework_stand_between_dotenv_and_the_files(tmp_path: Path) -> None:
+    write(tmp_path, toml="max_workers = 5\nprocesses = 2")
+    defaults = {"processes": 3, "batch_size": 4}
+    use_program_settings("settings.py", lambda: {"max_workers": 6}, defaults=defaults)
+    try:
+        loaded = at(tmp_path)
+        assert (loaded.settings.max_workers, loaded.settings.processes) == (6, 2)
+        assert loaded.settings.batch_size == 4
+        rows = explain(loaded, "max_workers").rows
+        assert Row("settings.py", "6", is_used=True) in rows
+        assert [row.source for row in rows][-3:] == ["settings.py", "nuvom.toml", "default"]
+        write(tmp_path, env="NUVOM_MAX_WORKERS=7")
+        assert at(tmp_path).settings.max_workers == 7
+        use_program_settings("settings.py", lambda: {"max_worker": 6})
+        with pytest.raises(UnknownSetting, match=r"settings\.py"):
+            at(tmp_path)
+    finally:
+        use_program_settings("settings.py", None)
+    assert at(tmp_path).origins["processes"][0].source == "nuvom.toml"
 
 
 def test_tables_come_from_a_file_or_as_json_from_the_environment(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.errors import (
+    InvalidArguments,
     JobFailed,
     JobNotFound,
     JobTimeout,
+    NoTransaction,
     WaitInsideTask,
 )
+from nuvom.hooks import default_hooks
 from nuvom.job import Job, JobList
 from tests.engine import LIMIT_SECS, Engine
 
@@ -137,6 +141,24 @@ def test_a_job_that_is_gone_says_so(engine: Engine) -> None:
 
 
 # ---- as a value -----------------------------------------------------------------------------
+
+
+def test_a_job_is_stored_when_the_frameworks_transaction_commits(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plus = engine.task(add)
+    with pytest.raises(NoTransaction, match="INSTALLED_APPS"):
+        plus.delay_on_commit(1)
+    at_commit: list[Callable[[], None]] = []
+    monkeypatch.setattr(default_hooks, "on_commit", at_commit.append)
+    with pytest.raises(InvalidArguments):
+        plus.delay_on_commit(1, 2, 3)
+    assert at_commit == []
+    job = plus.options(queue="mail").delay_on_commit(1)
+    with pytest.raises(JobNotFound):
+        job.status  # noqa: B018  # a property that raises
+    at_commit.pop()()
+    assert (job.status, job.queue, job.args) == ("PENDING", "mail", (1,))
 
 
 def test_handles_on_one_job_are_equal(engine: Engine) -> None:

@@ -22,6 +22,7 @@ from nuvom.config.project import (
     module_name_for,
     require_root,
     root_or_here,
+    search_from,
 )
 from nuvom.errors import BackendUnavailable, ProjectNotFound
 
@@ -75,6 +76,25 @@ def test_the_root_is_the_nearest_folder_with_a_marker(tmp_path: Path, marker: st
     below.mkdir(parents=True)
 
     assert find_root(below) == find_root(root) == require_root(below) == root
+
+
+def test_a_framework_says_where_the_search_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    for folder in (site, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(elsewhere)
+    search_from(site)
+    try:
+        assert require_root() == root_or_here() == site
+        mark(tmp_path)
+        assert find_root() == tmp_path
+        assert find_root(elsewhere) == tmp_path
+    finally:
+        search_from(None)
+    (tmp_path / "nuvom.toml").unlink()
+    assert root_or_here() == elsewhere
 
 
 def test_no_project_is_an_error_that_names_the_folders_looked_at(
