@@ -195,7 +195,8 @@ class Cache:
         """Return what was known of each file.
 
         Args:
-            packages: The top-level names of the project, on which the parser's results depend.
+            packages: The top-level names of the project and of the decorators in its settings, on
+                which the parser's results depend.
         """
         if self._stored is None or not packages.issubset(self._stored.packages):
             return {}
@@ -278,7 +279,7 @@ class Modules:
         self,
         sources: Sequence[SourceFile],
         roots: Sequence[str],
-        decorators: Iterable[str],
+        decorators: Sequence[str],
         cache: Cache | None,
         *,
         tell: Tell | None = None,
@@ -293,7 +294,7 @@ class Modules:
         for file in sorted(self.names, key=lambda one: -roots.index(_root_of(one, roots))):
             self.files.setdefault(self.names[file][0], file)
         self._packages = {one for one, file in self.files.items() if file.endswith(_PACKAGE_FILE)}
-        self.tops = {name.partition(".")[0] for name in self.files}
+        self.tops = {name.partition(".")[0] for name in (*self.files, *decorators)}
         self._is_relevant = (self.tops | KNOWN_PACKAGES).__contains__
         self._decorators = tuple(decorators)
         alone = References({}, decorators=self._decorators)

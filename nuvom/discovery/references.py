@@ -80,12 +80,14 @@ class DecoratorValue:
         options: The options known so far, in plain JSON types.
         dynamic: The names of those that only the code knows.
         refused: What ``@task`` does not accept, as written.
+        is_given: Whether the setting ``task_decorators`` names it. Its options are its own.
     """
 
     engine: str = NUVOM
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     dynamic: frozenset[str] = frozenset()
     refused: str = ""
+    is_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ class References:
 
         That is the last part of a module's name; of a package also a name, after ``from . import``.
         """
-        words = {path.rpartition(".")[2] for path in self._given} | _ENGINES
+        words = {part for path in self._given for part in path.split(".")} | _ENGINES
         for module in self._facts:
             names = self.names_in(module)
             if names:
@@ -372,7 +374,7 @@ class References:
 
     def _looked_up(self, path: str) -> list[Value]:
         if path in self._given:
-            return [DecoratorValue(dynamic=frozenset({_UNPACKED}))]
+            return [DecoratorValue(dynamic=frozenset({_UNPACKED}), is_given=True)]
         engine = DECORATORS.get(path)
         if engine is not None:
             return [DecoratorValue(engine)]
@@ -545,15 +547,16 @@ def _bound(function: Function, given: Given) -> dict[str, list[Value]]:
 
 def _decorated(decorator: DecoratorValue, given: Given) -> list[Value]:
     """Return what a call of a decorator returns: itself with more options, or a task."""
+    first = given.positional[0] if given.positional else []
+    has_target = any(isinstance(one, _Target) for one in first)
+    if decorator.is_given:
+        return [Made(decorator) if has_target else decorator]
     more, unknown = _options(given.dynamic)
     options = {**decorator.options, **given.options, **more}
     dynamic = (decorator.dynamic - options.keys()) | unknown
     changed = replace(decorator, options=options, dynamic=frozenset(dynamic))
-    if not given.positional:
-        return [changed]
-    first = given.positional[0]
-    if any(isinstance(one, _Target) for one in first):
-        return [Made(changed)]
+    if not given.positional or has_target:
+        return [Made(changed) if has_target else changed]
     texts = [one for one in first if isinstance(one, _Text)]
     if texts and changed.engine == NUVOM:
         return [replace(changed, refused=f'"{texts[0].text}"')]

@@ -322,6 +322,25 @@ def test_a_wrapper_that_cannot_be_followed_is_named_with_what_to_do(tmp_path: Pa
     assert [*tasks] == ["polar.mail.a", "polar.mail.b"]
 
 
+def test_a_decorator_of_another_package_keeps_its_options_to_itself(tmp_path: Path) -> None:
+    source = """
+        from other.lib import job as a_job
+        import other.lib
+        @a_job
+        def a(): 1
+        @other.lib.job(max_jobs=3, queue="q", name="n")
+        def b(): 1
+        @a_job("text")
+        def c(): 1
+    """
+    whole = "import other.lib\n@other.lib.job\ndef d(): 1"
+    assert found(tmp_path, {"shop/mail.py": source, "shop/whole.py": whole}) == {}
+    seen = scanned(tmp_path, {}, task_decorators=("other.lib.job",))
+    assert seen.problems == ()
+    names = ("mail.a", "mail.b", "mail.c", "whole.d")
+    assert [(one.name, one.options) for one in seen.tasks] == [(f"shop.{one}", {}) for one in names]
+
+
 # ---- names ------------------------------------------------------------------------------
 
 NAMES = {
