@@ -82,6 +82,7 @@ ALLOWED = [
     *(
         Allowed("crumbs", f"nuvom/{where}", reason)
         for where, reason in {
+            "contrib/django/conformance/tasks.py": "Django finds tasks at a module's top only",
             "discovery/description.py": "what a task's entry says, apart from decorators",
             "plugins/trust.py": "who may write a plugin's file: a question of security alone",
             "queue_backends/sqlite/totals.py": "triggers that count: SQL apart from the queue",
@@ -92,9 +93,11 @@ ALLOWED = [
     *(
         Allowed("names", name, reason)
         for name, reason in {
+            "Command": "of Nuvom's command line, and the one that Django looks for",
             "Control": "a protocol for plugins, and the class that keeps it",
             "Inspector": "a protocol for plugins, and the class that keeps it",
             "JobCancelled": "the error that a program gets, and the event that a plugin gets",
+            "JobDead": "what Django's result names, and the event that a plugin gets",
             "JobFailed": "the error that a program gets, and the event that a plugin gets",
             "Nuvom": "of Nuvom's command line, and the extension of Flask as others are named",
             "Table": "jobs in memory, and lines on a terminal",

@@ -18,6 +18,7 @@ NOT_WITH_THE_PACKAGE = (
     "asyncio",
     "click",
     "dataclasses",
+    "django",
     "flask",
     "importlib.metadata",
     "inspect",
@@ -30,6 +31,7 @@ NOT_WITH_THE_PACKAGE = (
 )
 NOT_WITH_HELP = (
     "asyncio",
+    "django",
     "flask",
     "importlib.metadata",
     "multiprocessing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+HAS_DJANGO_6 = sys.version_info >= (3, 12)  # requirements/test.txt pins an older one below
+
+
 @pytest.mark.parametrize("page", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     name = page.relative_to(ROOT).as_posix()
+    if name == "docs/django.md" and not HAS_DJANGO_6:
+        pytest.skip("Django 6 needs Python 3.12")
     with Story(name, tmp_path) as story:
         for snippet in snippets(page.read_text(encoding="utf-8")):
             story.play(snippet)
