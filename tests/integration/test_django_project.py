@@ -68,6 +68,7 @@ def double(number):
 SETTINGS = """
 from config.settings import *
 INSTALLED_APPS = [*INSTALLED_APPS, "trial"]
+NUVOM = {{**NUVOM, "max_workers": 2}}  # another name of threads
 {more}
 """
 ON_POSTGRES = """
@@ -257,7 +258,7 @@ def test_a_plain_worker_needs_only_the_hooks(site: Project) -> None:
     job = site.program("print(json.dumps(tasks.query.enqueue(7).id))")
     (site.folder / "nuvom.toml").write_text('hooks = "nuvom.contrib.django.hooks"')
     shown = site.python("-m", "nuvom", "runworker", "--burst", fails=True)
-    assert "plain nuvom does not read NUVOM in settings.py, which sets job_timeout_secs" in shown
+    assert "not read NUVOM in settings.py, which sets job_timeout_secs, max_workers;" in shown
     with (site.folder / "config" / "trial.py").open("a") as settings:
         settings.write("NUVOM = {}")
     site.python("-m", "nuvom", "runworker", "--burst")

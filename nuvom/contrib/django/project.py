@@ -50,12 +50,9 @@ def given_settings() -> dict[str, Any]:
 
 def unread_settings(loaded: Loaded) -> list[str]:
     """Return the names that ``settings.NUVOM`` sets and that were not read with these settings."""
-    found = {
-        name
-        for name, origins in loaded.origins.items()
-        if _SOURCE in {one.source for one in origins}
-    }
-    return sorted(given_settings().keys() - found - {"hooks"})
+    origins = [one for some in loaded.origins.values() for one in some]
+    read = {one.name for one in origins if one.source == _SOURCE}
+    return sorted(given_settings().keys() - read - {"hooks"})
 
 
 def users_hooks() -> str | None:
