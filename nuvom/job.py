@@ -41,8 +41,8 @@ from nuvom.errors import (
     NuvomError,
     WaitInsideTask,
 )
-from nuvom.host.waits import LONGEST_WAIT_SECS, POLL_SECS
 from nuvom.hooks import default_hooks
+from nuvom.host.waits import LONGEST_WAIT_SECS, POLL_SECS
 from nuvom.inspection import Inspector
 from nuvom.logs.progress import ProgressDisplay
 from nuvom.runtime import Runtime, current_runtime
