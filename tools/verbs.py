@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 CORE_COVERAGE = 95  # per cent of branches, layers 0 to 4
 LINT_FILES = ["build.txt", "test.txt", "lint.txt"]  # the tests' types need what tests import
 PROCESSES = min(8, 2 * (os.cpu_count() or 1))  # tests mostly wait: for disks, children, leases
+DJANGO_PYTHON = (3, 12)  # the oldest that Django 6 runs on
 NO_TESTS = 5  # pytest's exit code when it collected nothing
 ABOUT = {  # how long a whole run takes, on two cores that have nothing else to do
     "--slow": "30 minutes",
@@ -102,6 +104,9 @@ def test(options: argparse.Namespace, rest: list[str]) -> int:
         if asked and not rest:
             longest = ABOUT[asked[0]] if len(asked) == 1 else "an hour"
             say(f"test {' '.join(asked)}: about {longest} on two quiet cores")
+        if options.second_python and sys.version_info >= DJANGO_PYTHON:
+            # Without them, the tests that need them say that they prove nothing.
+            place.run("-m", "tools.django_sources")
         if options.coverage:
             place.run("-m", "coverage", "erase")
         code = max(

@@ -163,7 +163,7 @@ def test_job_that_has_ended_is_seen_while_the_thread_for_others_sleeps(project: 
         async def serve() -> Any:
             wait = asyncio.ensure_future(waiting.aget())
             await asyncio.to_thread(results.asleep.wait, LIMIT_SECS)
-            value = await ended.aget(LIMIT_SECS)
+            value = await ended.aget()
             wait.cancel()
             return value
 
