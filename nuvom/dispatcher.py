@@ -78,12 +78,18 @@ class Dispatcher:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         options: CallOptions = NO_CALL_OPTIONS,
+        *,
+        job_id: str | None = None,
     ) -> tuple[JobRecord, str | None]:
         """Store one job. See ``Task.delay`` for the errors raised.
 
+        Args:
+            job_id: A UUID in place of a new one; if a job has it, nothing is stored.
         Returns: its record, and the id of the existing job when its ``unique_key`` is taken.
         """
         record = self.make_record(definition, args, kwargs, options)
+        if job_id is not None:
+            record = record.replace(id=job_id)
         if options and "connection" in options:
             with self._sent(record) as accompanied:
                 existing = self._queue.enqueue_into(options["connection"], (accompanied,))

@@ -35,10 +35,14 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class RetryAsked(msgspec.Struct, frozen=True, gc=False):
-    """The task raised ``Retry``: retry in ``in_secs`` seconds, or by the policy if None."""
+    """The task raised ``Retry``: retry in ``in_secs`` seconds, or by the policy if None.
+
+    ``max_retries`` replaces the limit of the record.
+    """
 
     error: StoredError
     in_secs: float | None = None
+    max_retries: int | None = None
 
 
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
@@ -162,7 +166,9 @@ def decide(
         return Verdict(JobStatus.PENDING, now + outcome.secs, keeps_attempt=False)
     if isinstance(outcome, TimedOut) and record.timeout_policy == "ignore":
         return Verdict(JobStatus.SUCCESS)
-    if record.attempt > record.max_retries or not _is_retryable(outcome, record, options):
+    most = getattr(outcome, "max_retries", None)
+    most = record.max_retries if most is None else most
+    if record.attempt > most or not _is_retryable(outcome, record, options):
         return Verdict(JobStatus.FAILED)
     return Verdict(JobStatus.PENDING, now + _wait_secs(outcome, record, rng))
 

@@ -21,13 +21,18 @@ class Retry(Exception):  # noqa: N818  # a signal, not an error
 
     Args:
         in_secs: Seconds, or a ``timedelta``, to wait; None uses the task's retry policy.
+        max_retries: How many retries this job may use; None is the task's own limit.
     Raises: TypeError: it is neither.
     """
 
     in_secs: float | None = None
+    max_retries: int | None = None
 
-    def __init__(self, in_secs: float | timedelta | None = None) -> None:
+    def __init__(
+        self, in_secs: float | timedelta | None = None, *, max_retries: int | None = None
+    ) -> None:
         super().__init__(in_secs)
+        self.max_retries = max_retries
         if in_secs is not None:
             self.in_secs = _secs(in_secs)
 

@@ -346,7 +346,7 @@ def outcome_of(record: JobRecord, error: BaseException) -> Outcome:
         stored = StoredError("Retry", "the task asked for another attempt")
         if error.__cause__ is not None:
             stored = stored_error(record.func_name, error.__cause__)
-        return RetryAsked(stored, error.in_secs)
+        return RetryAsked(stored, error.in_secs, error.max_retries)
     stored = stored_error(record.func_name, error)
     if isinstance(error, Discard):
         place = fingerprint(record.func_name, "Discard")

@@ -25,9 +25,11 @@ from nuvom.errors import (
     QueueFull,
 )
 from nuvom.events import JobEnqueued
-from nuvom.job import JobList
+from nuvom.job import Job, JobList
 from nuvom.result_backends.memory import MemoryResultBackend
 from tests.engine import Engine, ToyQueue, make_runtime, with_backends
+
+JOB_ID = "6f1f0a3e-5a3c-4d43-8c55-0f5cf1b0a9d1"
 
 
 def add(x: int, y: int) -> int:
@@ -213,6 +215,15 @@ def test_limit_of_a_payload_is_exact(project: Path) -> None:
             ):
                 with nullcontext() if is_accepted else pytest.raises(PayloadTooLarge):
                     send()
+
+
+def test_job_may_be_given_its_id_which_one_job_can_have(engine: Engine) -> None:
+    task, dispatcher = engine.task(add), engine.runtime.dispatcher
+    for x in (1, 2):
+        record, _ = dispatcher.dispatch(task.definition, (x, 2), {}, job_id=JOB_ID)
+        assert JOB_ID == record.id
+    (kept,) = stored(engine)
+    assert (JOB_ID, (1, 2)) == (kept.id, Job(JOB_ID, engine.runtime, kept).args)
 
 
 def test_templates_of_options_made_anew_do_not_pile_up(engine: Engine) -> None:

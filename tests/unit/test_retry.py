@@ -133,6 +133,14 @@ def test_retry_that_was_asked_for_waits_as_it_says(in_secs: float | None, wait: 
     assert Verdict(JobStatus.PENDING, NOW + wait) == verdict(asked, max_retries=1)
 
 
+@pytest.mark.parametrize(("own", "asked", "status"), [(0, 1, "PENDING"), (9, 0, "FAILED")])
+def test_limit_of_a_retry_that_was_asked_for_beats_that_of_the_job(
+    own: int, asked: int, status: str
+) -> None:
+    found = verdict(RetryAsked(ERROR, max_retries=asked), max_retries=own)
+    assert status == found.status
+
+
 @pytest.mark.parametrize(
     ("policy", "retries", "status"),
     [
