@@ -52,6 +52,21 @@ def entry_of(node: FunctionNode, qualname: str, lines: list[bytes]) -> TaskEntry
     )
 
 
+def without_first(text: str) -> str:
+    """Return a signature without its first parameter, such as ``self``."""
+    try:
+        function = ast.parse(f"def _{text}: ...").body[0]
+    except SyntaxError:  # it was not known
+        return text
+    assert isinstance(function, ast.FunctionDef)  # noqa: S101  # by construction
+    given = function.args
+    first = (given.posonlyargs or given.args)[:1]
+    if first and len(given.defaults) < len(given.posonlyargs) + len(given.args):
+        del (given.posonlyargs or given.args)[0]
+    returned = "" if function.returns is None else f" -> {ast.unparse(function.returns)}"
+    return f"({ast.unparse(given)}){returned}"
+
+
 def plain_value(node: ast.expr | None) -> Any:  # noqa: ANN401  # a literal has any plain type
     """Return the value of a literal in plain JSON types; a tuple becomes a list.
 

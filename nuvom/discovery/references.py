@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 NUVOM = "Nuvom"
+SHIM, _SHIM_MODULES = "Celery on Nuvom", ("nuvom.compat.celery", "nuvom.compat.celery.app")
 # `nuvom.task` is the decorator; the module of that name also exports it as `task`.
 DECORATORS = {
     **dict.fromkeys(("nuvom.task", "nuvom.task.task"), NUVOM),
+    **{f"{module}.shared_task": SHIM for module in _SHIM_MODULES},
     **dict.fromkeys(("celery.shared_task", "celery.task", "celery.decorators.task"), "Celery"),
     **dict.fromkeys(("dramatiq.actor", "dramatiq.actor.actor"), "Dramatiq"),
     **dict.fromkeys(("rq.job", "rq.decorators.job", "django_rq.job"), "RQ"),
@@ -47,6 +49,7 @@ DECORATORS = {
 # Objects of other engines whose methods are decorators of tasks.
 _APPLICATIONS = {
     "celery.Celery": ("Celery", ("task",)),
+    **{f"{module}.Celery": (SHIM, ("task",)) for module in _SHIM_MODULES},
     **{
         f"huey.{name}Huey": ("Huey", ("task", "periodic_task"))
         for name in ("", "Redis", "Sqlite", "File", "Memory", "PriorityRedis")
@@ -298,7 +301,7 @@ class References:
             case DecoratorValue() | _Application():
                 return True
             case _Object(path):
-                return path in ("nuvom", "celery") or path in _APPLICATIONS
+                return path in ("nuvom", "celery", *_SHIM_MODULES) or path in _APPLICATIONS
             case _Partial():
                 return any(isinstance(one, Made | DecoratorValue) for one in self._outcomes(value))
             case _Defined():

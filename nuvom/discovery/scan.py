@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -19,11 +20,12 @@ import msgspec
 from nuvom.config.project import STATE_DIR, import_roots
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.options import check_task_name, task_options
+from nuvom.discovery.description import without_first
 from nuvom.discovery.entries import Duplicate, Problem, TaskEntry
 from nuvom.discovery.ignore import IgnoreRules, PatternList
 from nuvom.discovery.modules import Cache, Modules, Outcome, guess_roots
 from nuvom.discovery.parser import NEWER
-from nuvom.discovery.references import NUVOM
+from nuvom.discovery.references import NUVOM, SHIM
 from nuvom.discovery.walker import Walker
 from nuvom.errors import InvalidTaskOption, ProjectNotFound, plural
 
@@ -38,6 +40,16 @@ if TYPE_CHECKING:
 
 _PACKAGE = "__init__.py"
 _NOT_CHECKED = ("force",)
+_OF_SHIM = {
+    "name": "name",
+    "queue": "queue",
+    "max_retries": "retries",
+    "default_retry_delay": "retry_delay_secs",
+    "time_limit": "timeout_secs",
+    "soft_time_limit": "soft_timeout_secs",
+    "ignore_result": "store_result",
+}
+_ENDLESS = 2**31 - 1
 
 
 class Hints(NamedTuple):
@@ -167,12 +179,15 @@ class _Findings:
         module, obstacle = self._modules.names[file]
         if made is None:
             self._note_unfollowed(file, sighting, module)
-        elif made.decorator.engine != NUVOM:
+        elif made.decorator.engine not in (NUVOM, SHIM):
             self._others.append(made.decorator.engine)
         else:
             told = sighting.obstacle or obstacle
             entry = msgspec.structs.replace(sighting.entry, module=module, file=file)
-            self._entries.append(self._described(entry, made.decorator, told))
+            decorator = made.decorator
+            if decorator.engine == SHIM or _is_given_shim(decorator):
+                entry, decorator = _of_shim(entry, decorator)
+            self._entries.append(self._described(entry, decorator, told))
 
     def _report_wrappers(self) -> None:
         """Report functions of the project that decorate others and call ``nuvom.task``."""
@@ -225,7 +240,8 @@ class _Findings:
             self._warn(entry, f"the {what} of the task {label} {verb} known only at import")
         if obstacle:
             self._warn(entry, f"no worker can import the task {entry.qualname}: {obstacle}")
-        refused = _refused(decorator.refused, name, options)
+        is_given = "**" in dynamic  # a decorator of the project's, with options of its own
+        refused = "" if is_given else _refused(decorator.refused, name, options)
         if refused:
             self._warn(entry, f"@task refuses an option of {label}: {refused}")
         return msgspec.structs.replace(
@@ -246,6 +262,25 @@ def _counted(engines: Iterable[str]) -> str:
     return " and ".join(
         f"{count} {engine} task{'s' if count > 1 else ''}" for engine, count in counts.most_common()
     )
+
+
+def _is_given_shim(given: DecoratorValue) -> bool:
+    """Whether the setting ``task_decorators`` names one of Celery's: Nuvom's take no ``bind``."""
+    return "**" in given.dynamic and given.options.get("bind") is True
+
+
+def _of_shim(entry: TaskEntry, given: DecoratorValue) -> tuple[TaskEntry, DecoratorValue]:
+    """Return a task of ``nuvom.compat.celery`` with Nuvom's options, and without ``self``."""
+    options = {"max_retries": 3, **given.options}
+    if options.pop("bind", False):
+        entry = msgspec.structs.replace(entry, signature=without_first(entry.signature))
+    if options["max_retries"] is None:
+        options["max_retries"] = _ENDLESS
+    known = {own: options[name] for name, own in _OF_SHIM.items() if options.get(name) is not None}
+    if "store_result" in known:
+        known["store_result"] = not known["store_result"]
+    dynamic = frozenset(_OF_SHIM[name] for name in given.dynamic if name in _OF_SHIM)
+    return entry, replace(given, options=known, dynamic=dynamic, refused="")
 
 
 def _newer_said_once(problems: list[Problem]) -> Iterator[Problem]:

@@ -1,0 +1,1 @@
+"""Other engines' interfaces on Nuvom, for projects that move to it."""
