@@ -59,6 +59,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "copy": Entry("store:copy", "Move jobs to another store."),
         "export": Entry("store:export", "Write the store's jobs to a file."),
         "import": Entry("store:import_", "Store the jobs of such a file."),
+        "migrate-from": Entry("migrate_from:migrate_from", "Say what of Celery code runs here."),
         "plugin": Entry("plugin:plugin", "List, test and scaffold plugins."),
         "torture": Entry("checks:torture", "Kill workers, and check that nothing is lost."),
         "completion": Entry("shell:completion", "Set up completion in your shell."),

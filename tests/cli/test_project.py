@@ -110,7 +110,7 @@ def test_tasks_of_another_engine_are_counted(project: Path) -> None:
     source = "from celery import shared_task\n@shared_task\ndef a(): ...\n"
     (project / "tasks.py").write_text(source)
     answer = invoke("discover", "tasks")
-    assert "1 Celery task found, and none of Nuvom. To move: docs/migrating/" in answer.err
+    assert "1 Celery task found, and none of Nuvom. To move: nuvom migrate-from" in answer.err
 
 
 def test_the_doctor_says_where_the_code_seems_to_import_from(project: Path) -> None:

@@ -132,6 +132,8 @@ def moves(root: Path, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, 
     ways = ("--from", "sqlite:.nuvom/nuvom.db", "--to", "sqlite:other/.nuvom/nuvom.db")
     yield ask("copy", *ways, "--results", "--verify")
     yield ask("copy", *ways)
+    (root / "other.py").write_text("from celery import beat, Task\n")
+    yield ask("migrate-from", "celery", ".", "--diff")
 
 
 def collected(root: Path) -> dict[str, set[str]]:

@@ -113,7 +113,8 @@ def _advise(out: Output, found: Scan, tasks: Sequence[TaskEntry], *, check: bool
     if kept:
         out.warn(f"{plural(kept, 'task')} of files that cannot be parsed stay as they were.")
     if not tasks and found.others:
-        out.say(f"{found.others} found, and none of Nuvom. To move: docs/migrating/")
+        how = "nuvom migrate-from celery, or" if "Celery" in found.others else "see"
+        out.say(f"{found.others} found, and none of Nuvom. To move: {how} docs/migrating/")
     elif not tasks:
         out.hint("No @task was found. Write a first one: nuvom init")
     elif not check:

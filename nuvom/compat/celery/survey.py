@@ -1,0 +1,362 @@
+"""Surveys code that uses Celery: what runs with another import, what needs a hand, what does not.
+
+It reads the code and never runs it. Whose tasks the functions are is told by discovery, which
+follows decorators from module to module.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import re
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nuvom.compat.celery.options import OF_CALLS, REFUSED, WITHOUT_EFFECT
+from nuvom.compat.celery.task import Task
+from nuvom.config.project import import_roots
+from nuvom.discovery.ignore import IgnoreRules
+from nuvom.discovery.modules import Modules, guess_roots
+from nuvom.discovery.parser import syntax_tree
+from nuvom.discovery.walker import Walker, read_file
+from nuvom.errors import ProjectNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MAPS, HAND, UNSUPPORTED = "maps", "hand", "unsupported"
+KINDS = ("import", "definition", "submission", "retry", "canvas", "schedule")
+_HOMES = {  # Celery's modules that have another name here
+    "celery": "nuvom.compat.celery",
+    "celery.app": "nuvom.compat.celery.app",
+    "celery.app.base": "nuvom.compat.celery.app",
+    "celery.app.task": "nuvom.compat.celery.task",
+    "celery._state": "nuvom.compat.celery.app",
+    "celery.utils": "nuvom.compat.celery",
+    "billiard.exceptions": "nuvom.compat.celery.exceptions",
+    **{
+        f"celery.{name}": f"nuvom.compat.celery.{name}"
+        for name in (
+            *("canvas", "exceptions", "result", "schedules", "signals", "states", "utils.log"),
+        )
+    },
+}
+_ELSEWHERE = ("celery", "kombu", "billiard", "django_celery_beat", "django_celery_results", "amqp")
+_CANVAS = {"chain", "group", "chord", "chunks", "starmap", "xmap", "xstarmap"}
+_SIGNATURES = {"s", "si", "signature", "subtask"}
+_CALLS = {"delay", "apply_async", "send_task", "delay_on_commit", "apply_async_on_commit"}
+_OF_DECORATORS = {"bind", "base", "name", "shared", "lazy", "ignore_results", "retries"}
+_FROM = re.compile(r"from(\s+)[\w.]+")
+_NO_WORKFLOWS = "Nuvom has no workflows yet"
+
+
+class Remark(NamedTuple):
+    """One thing of Celery's in the code.
+
+    Attributes:
+        kind: ``import``, ``definition``, ``submission``, ``retry``, ``canvas`` or ``schedule``.
+        level: ``maps``, ``hand`` or ``unsupported``.
+        what: As in the code.
+        reason: Why it does not map, and what to do; ``""`` if it maps.
+    """
+
+    file: str
+    line: int
+    kind: str
+    level: str
+    what: str
+    reason: str = ""
+
+
+class Edit(NamedTuple):
+    """A file whose imports change.
+
+    Attributes:
+        before, after: Its text.
+    """
+
+    file: str
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """The change, as a unified diff."""
+        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
+        names = f"a/{self.file}", f"b/{self.file}"
+        return "".join(difflib.unified_diff(before, after, *names))
+
+
+class Survey(NamedTuple):
+    """What a project uses of Celery.
+
+    Attributes:
+        files: How many Python files were looked at.
+    """
+
+    files: int
+    remarks: tuple[Remark, ...]
+    edits: tuple[Edit, ...]
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many remarks there are, by kind and level."""
+        counted = Counter((one.kind, one.level) for one in self.remarks)
+        levels = (MAPS, HAND, UNSUPPORTED)
+        return {kind: {level: counted[kind, level] for level in levels} for kind in KINDS}
+
+
+def survey(root: Path, path: Path | None = None) -> Survey:
+    """Return what the code of a project uses of Celery.
+
+    Args:
+        root: The folder from which modules are imported.
+        path: The file or folder in it that is meant; None means all.
+    Raises: ProjectNotFound: there is no such folder or file.
+    """
+    wanted = Path(os.path.realpath(path or root))
+    if not root.is_dir() or not wanted.exists():
+        raise ProjectNotFound([path or root])
+    base = Path(os.path.realpath(root))
+    sources = list(Walker(os.fspath(base), IgnoreRules()).files())
+    folders = [one.relative_to(base) for one in import_roots(base, guess_roots(sources))]
+    prefixes = ["" if one == Path() else f"{one.as_posix()}/" for one in folders]
+    modules = Modules(sources, sorted(prefixes, reverse=True), (), None)
+    tasks: dict[str, set[int]] = {}
+    names: set[str] = set()
+    for file, sighting, made in modules.made:
+        if made is not None and made.decorator.engine == "Celery":
+            tasks.setdefault(file, set()).add(sighting.entry.line)
+            names.add(sighting.entry.qualname.rpartition(".")[2])
+    remarks: list[Remark] = []
+    edits: list[Edit] = []
+    chosen = [one for one in sources if (base / one.file).is_relative_to(wanted)]
+    for source in chosen:
+        try:
+            content = read_file(source.path)
+            reader = _File(source.file, content, tasks.get(source.file, set()), names)
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            continue  # `nuvom discover` reports what cannot be read
+        remarks += reader.remarks()
+        edits += reader.edits()
+    return Survey(len(chosen), tuple(sorted(remarks)), tuple(edits))
+
+
+class _File:
+    """One file."""
+
+    def __init__(self, file: str, content: bytes, tasks: set[int], names: set[str]) -> None:
+        self._file = file
+        self._text = content.decode("utf-8", "surrogateescape")
+        self._uses_celery = b"celery" in content.lower() or bool(tasks)
+        self._tree = syntax_tree(content) if self._uses_celery or names else ast.Module([], [])
+        self._tasks = tasks
+        self._names = names
+        self._replaced: list[tuple[ast.stmt, str]] = []
+        self._canvas: set[str] = set()
+
+    def remarks(self) -> Iterator[Remark]:
+        """Yield what the file uses."""
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                yield from self._of_import(node)
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield from self._of_function(node)
+            elif isinstance(node, ast.Call):
+                yield from self._of_call(node)
+            elif self._uses_celery and _is_schedule(node):
+                reason = "Nuvom has no scheduler yet: let cron call `nuvom run TASK`"
+                yield self._remark(node, "schedule", HAND, "beat_schedule", reason)
+
+    def edits(self) -> Iterator[Edit]:
+        """Yield the change of the imports, if any; ``remarks`` comes first."""
+        lines = self._text.splitlines(keepends=True)
+        for node, text in sorted(self._replaced, key=lambda one: -one[0].lineno):
+            end = node.end_lineno or node.lineno
+            tail = lines[end - 1].encode("utf-8", "surrogateescape")[node.end_col_offset or 0 :]
+            head = lines[node.lineno - 1][: node.col_offset]
+            after = tail.decode("utf-8", "surrogateescape")
+            lines[node.lineno - 1 : end] = [f"{head}{text}{after}"]
+        if self._replaced:
+            yield Edit(self._file, self._text, "".join(lines))
+
+    def _remark(self, node: Any, kind: str, *told: str) -> Remark:
+        return Remark(self._file, node.lineno, kind, *told)
+
+    # ---- imports --------------------------------------------------------------------------
+
+    def _of_import(self, node: ast.Import | ast.ImportFrom) -> Iterator[Remark]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from self._of_module(node, alias)
+            return
+        module = node.module or ""
+        if node.level or module.partition(".")[0] not in _ELSEWHERE:
+            return
+        home = _HOMES.get(module)
+        known = [one for one in node.names if home and _has(home, one.name)]
+        self._canvas |= {one.asname or one.name for one in known if one.name in _CANVAS}
+        for one in node.names:
+            what = f"{module}.{one.name}"
+            if one in known:
+                yield self._remark(node, "import", MAPS, what)
+            else:
+                yield self._remark(node, "import", UNSUPPORTED, what, _why_not(module, one.name))
+        if len(known) == len(node.names):
+            own = ast.get_source_segment(self._text, node) or ""
+            self._replaced.append((node, _FROM.sub(rf"from\g<1>{home}", own, count=1)))
+        elif known:
+            parts = {home: known, module: [one for one in node.names if one not in known]}
+            indent = f"\n{' ' * node.col_offset}"
+            texts = [f"from {name} import {_written(ones)}" for name, ones in parts.items()]
+            self._replaced.append((node, indent.join(texts)))
+
+    def _of_module(self, node: ast.Import, alias: ast.alias) -> Iterator[Remark]:
+        if alias.name == "celery" and len(node.names) == 1:
+            name = f" as {alias.asname}" if alias.asname else ""
+            self._replaced.append((node, f"from nuvom.compat import celery{name}"))
+            yield self._remark(node, "import", MAPS, alias.name)
+        elif alias.name.partition(".")[0] in _ELSEWHERE:
+            reason = "import what is used of it by `from ... import`, if Nuvom has it"
+            yield self._remark(node, "import", HAND, alias.name, reason)
+
+    # ---- tasks ----------------------------------------------------------------------------
+
+    def _of_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Remark]:
+        if node.lineno in self._tasks:
+            yield self._of_task(node)
+            return
+        for decorator in node.decorator_list:
+            used = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if self._uses_celery and isinstance(used, ast.Attribute) and used.attr == "task":
+                found = self._of_task(node)
+                name = ast.unparse(used)
+                reason = f"discovery cannot follow {name}: add its full name to task_decorators"
+                lost = found._replace(level=HAND, what=f"{node.name}: @{name}", reason=reason)
+                yield lost if found.level == MAPS else found
+
+    def _of_task(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Remark:
+        for decorator in filter(_is_celerys, node.decorator_list):
+            for name, value in _keywords(decorator):
+                reason = _refusal(name, value)
+                if not reason and name not in _OF_DECORATORS and not hasattr(Task, name):
+                    reason = "no option of Celery's; as an attribute of a base class it is kept"
+                if reason and name != "**":
+                    level = HAND if reason.startswith("no option") else UNSUPPORTED
+                    return self._remark(node, "definition", level, f"{node.name}: {name}=", reason)
+        return self._remark(node, "definition", MAPS, node.name)
+
+    # ---- calls ----------------------------------------------------------------------------
+
+    def _of_call(self, node: ast.Call) -> Iterator[Remark]:
+        function = node.func
+        if isinstance(function, ast.Name) and function.id in self._canvas:
+            yield self._remark(node, "canvas", UNSUPPORTED, function.id, _NO_WORKFLOWS)
+        if not isinstance(function, ast.Attribute):
+            return
+        owner, name = ast.unparse(function.value), function.attr
+        is_task = owner.rpartition(".")[2] in self._names
+        if name == "retry" and owner == "self" and self._uses_celery:
+            yield self._of_retry(node)
+        elif name == "add_periodic_task":
+            reason = "Nuvom has no scheduler yet: let cron call `nuvom run TASK`"
+            yield self._remark(node, "schedule", HAND, name, reason)
+        elif name in _CANVAS and (owner == "celery" or is_task):
+            yield self._remark(node, "canvas", UNSUPPORTED, f"{owner}.{name}", _NO_WORKFLOWS)
+        elif name in _CALLS and (is_task or name == "send_task" or self._uses_celery):
+            yield self._of_submission(node, f"{owner}.{name}"[-60:])
+        elif name in _SIGNATURES and is_task:
+            yield self._remark(node, "canvas", HAND, f"{owner}.{name}", "runs if it is only called")
+
+    def _of_submission(self, node: ast.Call, what: str) -> Remark:
+        if isinstance(node.func, ast.Attribute) and _is_canvas(node.func.value, self._canvas):
+            return self._remark(node, "canvas", UNSUPPORTED, what, _NO_WORKFLOWS)
+        if not what.endswith("delay") and not what.endswith("delay_on_commit"):
+            for name, value in _keywords(node):
+                reason = _refusal(name, value)
+                if not reason and name not in {"args", "kwargs", "name", "**", *OF_CALLS}:
+                    reason = "apply_async() has no such option"
+                if reason:
+                    return self._remark(node, "submission", UNSUPPORTED, f"{what}({name}=)", reason)
+        return self._remark(node, "submission", MAPS, what)
+
+    def _of_retry(self, node: ast.Call) -> Remark:
+        allowed = {"exc", "countdown", "eta", "max_retries", "**", *WITHOUT_EFFECT}
+        for name, value in _keywords(node):
+            if name in ("args", "kwargs"):
+                reason = "runs if the arguments are those of the job; else call apply_async()"
+                return self._remark(node, "retry", HAND, f"self.retry({name}=)", reason)
+            if name not in allowed and not (name == "throw" and _literal(value) is True):
+                reason = "a retry is the same job; enqueue another one by apply_async()"
+                return self._remark(node, "retry", UNSUPPORTED, f"self.retry({name}=)", reason)
+        return self._remark(node, "retry", MAPS, "self.retry")
+
+
+def write_edits(root: Path, edits: Sequence[Edit]) -> None:
+    """Write the files that change."""
+    for edit in edits:
+        content = edit.after.encode("utf-8", "surrogateescape")
+        (root / edit.file).write_bytes(content)
+
+
+def _has(module: str, name: str) -> bool:
+    return name == "*" or hasattr(import_module(module), name)
+
+
+def _why_not(module: str, name: str) -> str:
+    top = module.partition(".")[0]
+    if top.startswith("django_celery"):
+        return "its models belong to Celery; Nuvom has no scheduler yet, and keeps results itself"
+    if top in ("kombu", "amqp", "billiard"):
+        return "Nuvom has no broker"
+    if "beat" in module or "schedule" in name:
+        return "Nuvom has no scheduler yet"
+    return "nuvom.compat.celery has no such name"
+
+
+def _written(names: Sequence[ast.alias]) -> str:
+    return ", ".join(ast.unparse(one) for one in names)
+
+
+def _keywords(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Call):
+        for one in node.keywords:
+            yield one.arg or "**", one.value
+
+
+def _is_celerys(decorator: ast.expr) -> bool:
+    used = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    return used.rpartition(".")[2] in ("task", "shared_task")
+
+
+def _literal(node: ast.expr) -> object:
+    return node.value if isinstance(node, ast.Constant) else ...
+
+
+def _refusal(name: str, value: ast.expr) -> str:
+    """Return why an option with a value is refused, or ``""``."""
+    given = _literal(value)
+    if name in REFUSED and given not in (None, 0, False):
+        return REFUSED[name].rstrip(".")
+    if name == "serializer" and given not in (None, "json", "msgpack", ...):
+        return "arguments are always stored as MessagePack"
+    if name in ("acks_late", "typing") and given is False:
+        return "cannot be False on Nuvom; leave it out"
+    return ""
+
+
+def _is_canvas(node: ast.expr, canvas: set[str]) -> bool:
+    """Whether a call goes to what canvas returns, such as ``chain(...).delay()``."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return True
+    name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+    return name in canvas or (name.startswith("celery.") and name.rpartition(".")[2] in _CANVAS)
+
+
+def _is_schedule(node: ast.AST) -> bool:
+    targets = map(ast.unparse, node.targets) if isinstance(node, ast.Assign) else ()
+    return any(one.lower().endswith(("beat_schedule", "celerybeat_schedule")) for one in targets)
