@@ -29,27 +29,23 @@ from nuvom.discovery.parser import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-NUVOM = "Nuvom"
-SHIM, _SHIM_MODULES = "Celery on Nuvom", ("nuvom.compat.celery", "nuvom.compat.celery.app")
+NUVOM, SHIM = "Nuvom", "Celery on Nuvom"
 # `nuvom.task` is the decorator; the module of that name also exports it as `task`.
 DECORATORS = {
     **dict.fromkeys(("nuvom.task", "nuvom.task.task"), NUVOM),
-    **{f"{module}.shared_task": SHIM for module in _SHIM_MODULES},
+    "nuvom.compat.celery.shared_task": SHIM,
     **dict.fromkeys(("celery.shared_task", "celery.task", "celery.decorators.task"), "Celery"),
     **dict.fromkeys(("dramatiq.actor", "dramatiq.actor.actor"), "Dramatiq"),
     **dict.fromkeys(("rq.job", "rq.decorators.job", "django_rq.job"), "RQ"),
-    **dict.fromkeys(
-        (
-            f"huey.contrib.djhuey.{name}"
-            for name in ("task", "db_task", "periodic_task", "db_periodic_task")
-        ),
-        "Huey",
-    ),
+    **{
+        f"huey.contrib.djhuey.{name}": "Huey"
+        for name in ("task", "db_task", "periodic_task", "db_periodic_task")
+    },
 }
 # Objects of other engines whose methods are decorators of tasks.
 _APPLICATIONS = {
     "celery.Celery": ("Celery", ("task",)),
-    **{f"{module}.Celery": (SHIM, ("task",)) for module in _SHIM_MODULES},
+    "nuvom.compat.celery.Celery": (SHIM, ("task",)),
     **{
         f"huey.{name}Huey": ("Huey", ("task", "periodic_task"))
         for name in ("", "Redis", "Sqlite", "File", "Memory", "PriorityRedis")
@@ -301,7 +297,7 @@ class References:
             case DecoratorValue() | _Application():
                 return True
             case _Object(path):
-                return path in ("nuvom", "celery", *_SHIM_MODULES) or path in _APPLICATIONS
+                return path in ("nuvom", "celery", "nuvom.compat.celery") or path in _APPLICATIONS
             case _Partial():
                 return any(isinstance(one, Made | DecoratorValue) for one in self._outcomes(value))
             case _Defined():
@@ -552,7 +548,7 @@ def _decorated(decorator: DecoratorValue, given: Given) -> list[Value]:
     """Return what a call of a decorator returns: itself with more options, or a task."""
     first = given.positional[0] if given.positional else []
     has_target = any(isinstance(one, _Target) for one in first)
-    if decorator.is_given:
+    if decorator.is_given and given.options.get("bind") is not True:  # which only Celery's take
         return [Made(decorator) if has_target else decorator]
     more, unknown = _options(given.dynamic)
     options = {**decorator.options, **given.options, **more}

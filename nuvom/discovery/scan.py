@@ -240,8 +240,7 @@ class _Findings:
             self._warn(entry, f"the {what} of the task {label} {verb} known only at import")
         if obstacle:
             self._warn(entry, f"no worker can import the task {entry.qualname}: {obstacle}")
-        is_given = "**" in dynamic  # a decorator of the project's, with options of its own
-        refused = "" if is_given else _refused(decorator.refused, name, options)
+        refused = "" if decorator.is_given else _refused(decorator.refused, name, options)
         if refused:
             self._warn(entry, f"@task refuses an option of {label}: {refused}")
         return msgspec.structs.replace(
@@ -266,7 +265,7 @@ def _counted(engines: Iterable[str]) -> str:
 
 def _is_given_shim(given: DecoratorValue) -> bool:
     """Whether the setting ``task_decorators`` names one of Celery's: Nuvom's take no ``bind``."""
-    return "**" in given.dynamic and given.options.get("bind") is True
+    return given.is_given and given.options.get("bind") is True
 
 
 def _of_shim(entry: TaskEntry, given: DecoratorValue) -> tuple[TaskEntry, DecoratorValue]:

@@ -31,10 +31,10 @@ MAPS, HAND, UNSUPPORTED = "maps", "hand", "unsupported"
 KINDS = ("import", "definition", "submission", "retry", "canvas", "schedule")
 _HOMES = {  # Celery's modules that have another name here
     "celery": "nuvom.compat.celery",
-    "celery.app": "nuvom.compat.celery.app",
-    "celery.app.base": "nuvom.compat.celery.app",
+    "celery.app": "nuvom.compat.celery",
+    "celery.app.base": "nuvom.compat.celery",
     "celery.app.task": "nuvom.compat.celery.task",
-    "celery._state": "nuvom.compat.celery.app",
+    "celery._state": "nuvom.compat.celery",
     "celery.utils": "nuvom.compat.celery",
     "billiard.exceptions": "nuvom.compat.celery.exceptions",
     **{

@@ -59,7 +59,7 @@ def test_decorator_that_the_settings_name_may_be_celerys(tmp_path: Path) -> None
         "elsewhere.py": "from proxies import Proxy\ncelery_app = Proxy(lambda: ...)",
         "shop.py": """
             from elsewhere import celery_app
-            @celery_app.task(bind=True, max_retries=5, rate_limit=None)
+            @celery_app.task(bind=True, name="post", max_retries=5, rate_limit=None)
             def send(self, to): ...
             @celery_app.task(max_retries=5)
             def touch(): ...
@@ -67,8 +67,9 @@ def test_decorator_that_the_settings_name_may_be_celerys(tmp_path: Path) -> None
     }
     found = scanned(tmp_path, files, Hints(task_decorators=("elsewhere.celery_app.task",)))
     assert () == found.problems
-    assert ["(to)", "()"] == [task.signature for task in found.tasks]
-    assert 5 == found.tasks[0].options["retries"]
+    assert [("post", "(to)"), ("shop.touch", "()")] == [
+        (task.name, task.signature) for task in found.tasks
+    ]
 
 
 def test_options_are_those_of_nuvom_and_self_is_left_out(tmp_path: Path) -> None:
