@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 
 from nuvom.cli import exit_codes
 from nuvom.cli.output import Cell, Table, ago, duration, jsonable, rfc3339
+from nuvom.core.outcome import EXPIRED
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.text import mask_text
 from nuvom.core.transitions import home_of
@@ -204,7 +205,9 @@ def failure_text(snapshot: JobSnapshot) -> tuple[str, str]:
     if (home := home_of(snapshot)) is not None:
         return f"Job {job_id} is not in this store: it was moved to {home}.", "Look for it there."
     if snapshot.status is JobStatus.CANCELLED:
-        return f"Job {job_id} was cancelled.", f"Run it again: nuvom retry job {job_id}"
+        error = snapshot.error
+        how = error.message if error is not None and error.type == EXPIRED else "was cancelled"
+        return f"Job {job_id} {how}.", f"Run it again: nuvom retry job {job_id}"
     error = snapshot.error or StoredError(status, "no report is kept")
     what = f"Job {job_id} ended {status}: {error_text(error)}"
     return what, f"Traceback and attempts: nuvom inspect job {job_id}"

@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
+KIT = Path(__file__).with_name("django_kit")
 TRIAL_TASKS = """
 import os, time
 from pathlib import Path
@@ -81,6 +82,26 @@ DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", "NAME": {n
 TASKS = {{"default": {{"BACKEND": "nuvom.contrib.django.NuvomBackend"}}}}
 """
 
+WITH_ADMIN = """
+INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.admin", "django.contrib.auth",
+    "django.contrib.contenttypes", "django.contrib.sessions", "django.contrib.messages"]
+MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware"]
+TEMPLATES = [{{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True,
+    "OPTIONS": {{"context_processors": ["django.template.context_processors.request",
+        "django.contrib.auth.context_processors.auth",
+        "django.contrib.messages.context_processors.messages"]}}}}]
+STATIC_URL = "/static/"
+ROOT_URLCONF = "trial.urls"
+"""
+ADMIN_URLS = """
+from django.contrib import admin
+from django.urls import path
+urlpatterns = [path("admin/", admin.site.urls)]
+"""
+
 
 class Project:
     """A copy of the example, with an app of more tasks."""
@@ -92,6 +113,7 @@ class Project:
         (folder / "trial" / "__init__.py").touch()
         (folder / "trial" / "tasks.py").write_text(TRIAL_TASKS)
         (folder / "trial" / "jobs.py").write_text(ELSEWHERE)
+        (folder / "trial" / "urls.py").write_text(ADMIN_URLS)
         (folder / "config" / "trial.py").write_text(SETTINGS.format(more=more))
         self.environ = {
             **os.environ,
@@ -166,6 +188,13 @@ class Project:
             "'errors': [[e.exception_class_path, e.traceback] for e in r.errors]}))"
         )
         return found
+
+
+def test_jobs_in_the_admin(tmp_path: Path) -> None:
+    project = Project(tmp_path / "site", WITH_ADMIN.format())
+    shutil.copy(KIT / "admin_tests.py", project.folder / "trial" / "tests.py")
+    assert "OK" in project.manage("test", "trial", fails=True)
+    project.manage("makemigrations", "--check", "nuvom")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
