@@ -78,6 +78,7 @@ class Runtime:
 
     def stop(self) -> None:
         """Close connections and stop plugins. Idempotent."""
+        self.waits.stop()
         self.queue.stop()
         self.results.stop()
         self.plugins.stop()

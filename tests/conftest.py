@@ -226,6 +226,16 @@ def isolated(
 
 
 @pytest.fixture(autouse=True)
+def hooks_of_its_own() -> Iterator[None]:
+    """Keep hooks around all jobs, which modules register at their import, from other tests."""
+    from nuvom.hooks import default_hooks  # not before coverage has begun
+
+    default_hooks.clear()
+    yield
+    default_hooks.clear()
+
+
+@pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Take back what a test does to loggers that all share: level and handlers."""
     loggers = [logging.getLogger(), logging.getLogger("nuvom")]

@@ -39,6 +39,15 @@ class SharedWaits:
         self._lock = threading.Lock()
         self._looks: dict[Future[Any], Callable[[], Any]] = {}
         self._is_running = False
+        self._thread: threading.Thread | None = None
+
+    def stop(self) -> None:
+        """Wait for the thread to leave the store, if nothing is waited for any longer."""
+        with self._lock:
+            is_needed = not all(found.done() for found in self._looks)
+            thread = None if is_needed else self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(2 * LONGEST_WAIT_SECS)
 
     def add(
         self,
@@ -57,16 +66,19 @@ class SharedWaits:
 
         found: Future[T] = Future()
         with self._lock:
-            self._looks[found] = look
             if not self._is_running:
-                self._is_running = True
-                threading.Thread(
+                self._thread = threading.Thread(
                     target=self._run, args=(waiter,), name="nuvom-waits", daemon=True
-                ).start()
+                )
+                self._thread.start()  # it begins with the lock
+                self._is_running = True
+            self._looks[found] = look
         return found
 
     def _run(self, waiter: Callable[[], AbstractContextManager[_Waitable | None]]) -> None:
         try:
+            if not self._look_at_all():  # over already: the store may have been closed since
+                return
             with waiter() as wakeup:
                 self._look_until_nothing_is_left(wakeup)
         except BaseException as error:  # noqa: BLE001  # each waiting coroutine raises it

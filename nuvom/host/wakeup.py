@@ -141,6 +141,8 @@ class Wakeup:
                 listener.close()
             else:
                 self._kept.append(listener)
+                if self._is_closed:  # just now: whoever closed this did not see it
+                    self._close_spare()
 
     def notify_one(self, kind: str = "work") -> bool:
         """Wake one sleeping listener; False if none sleeps. Never fails."""
@@ -176,10 +178,14 @@ class Wakeup:
     def close(self) -> None:
         """Close the map, the socket and the kept listeners, but no others. Idempotent."""
         self._is_closed = True
-        for listeners in (self._kept, self._idle):
-            while listeners:
-                listeners.pop().close()
+        self._close_spare()
         self._sender.close()
+
+    def _close_spare(self) -> None:
+        for listeners in (self._kept, self._idle):
+            with suppress(IndexError):  # empty, perhaps only now
+                while True:
+                    listeners.pop().close()
 
 
 class Listener:
