@@ -111,6 +111,7 @@ ALLOWED = [
             "Inspector": "a protocol for plugins, and the class that keeps it",
             "JobCancelled": "the error that a program gets, and the event that a plugin gets",
             "JobDead": "what Django's result names, and the event that a plugin gets",
+            "Migration": "a step of a store's schema, and what Django looks for",
             "JobFailed": "the error that a program gets, and the event that a plugin gets",
             "Nuvom": "of Nuvom's command line, and the extension of Flask as others are named",
             "Retry": "the signal of a task, and what Celery's code calls it",

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from nuvom.cli.views import error_text, status_text
-from nuvom.contrib.django.models import StoredJob
+from nuvom.contrib.django.models import QueuedJob
 from nuvom.core.guard import engine_call
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
@@ -35,7 +35,7 @@ _FILTERS = ("status", "queue", "task")
 _ACTIONS = {"retry": "It waits for a worker again.", "cancel": "It was cancelled."}
 
 
-@admin.register(StoredJob)
+@admin.register(QueuedJob)
 class JobAdmin(admin.ModelAdmin):
     """Shows jobs to whoever has the permission ``nuvom.view_job``."""
 
@@ -43,9 +43,9 @@ class JobAdmin(admin.ModelAdmin):
         """Return the addresses, under the names that the admin gives its own pages."""
         view = self.admin_site.admin_view
         return [
-            path("", view(self.list_view), name="nuvom_storedjob_changelist"),
-            path("<str:job_id>/", view(self.job_view), name="nuvom_storedjob_change"),
-            path("<str:job_id>/<str:action>/", view(self.act), name="nuvom_storedjob_act"),
+            path("", view(self.list_view), name="nuvom_queuedjob_changelist"),
+            path("<str:job_id>/", view(self.job_view), name="nuvom_queuedjob_change"),
+            path("<str:job_id>/<str:action>/", view(self.act), name="nuvom_queuedjob_act"),
         ]
 
     def has_add_permission(self, request: Any, obj: Any = None) -> bool:
@@ -121,7 +121,7 @@ class JobAdmin(admin.ModelAdmin):
             if before is None:
                 raise Http404(job_id)
             self._say(request, action, before)
-        return HttpResponseRedirect(reverse("admin:nuvom_storedjob_change", args=[job_id]))
+        return HttpResponseRedirect(reverse("admin:nuvom_queuedjob_change", args=[job_id]))
 
     def _say(self, request: Any, action: str, before: JobStatus) -> None:
         is_done = before in RETRYABLE if action == "retry" else not before.is_final

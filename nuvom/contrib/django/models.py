@@ -3,7 +3,7 @@
 from django.db import models
 
 
-class StoredJob(models.Model):
+class QueuedJob(models.Model):
     """A job of Nuvom's store, which Django's database knows nothing of."""
 
     id = models.CharField(primary_key=True, max_length=200)

@@ -37,28 +37,28 @@ class Admin(TestCase):
     def test_without_the_permission_there_is_nothing_to_see(self) -> None:
         client = self.staff()
         for address in ("", f"{self.failed.id}/"):
-            self.assertEqual(403, client.get(f"/admin/nuvom/storedjob/{address}").status_code)
-        self.assertNotContains(client.get("/admin/"), "storedjob")
+            self.assertEqual(403, client.get(f"/admin/nuvom/queuedjob/{address}").status_code)
+        self.assertNotContains(client.get("/admin/"), "queuedjob")
 
     def test_jobs_are_listed_and_shown_with_secrets_masked_and_text_inert(self) -> None:
         client = self.staff("view_job")
-        self.assertContains(client.get("/admin/"), "/admin/nuvom/storedjob/")
-        listed = client.get("/admin/nuvom/storedjob/")
+        self.assertContains(client.get("/admin/"), "/admin/nuvom/queuedjob/")
+        listed = client.get("/admin/nuvom/queuedjob/")
         self.assertContains(listed, self.failed.id)
         self.assertContains(listed, self.waiting.id)
-        only = client.get("/admin/nuvom/storedjob/?status=FAILED")
+        only = client.get("/admin/nuvom/queuedjob/?status=FAILED")
         self.assertNotContains(only, self.waiting.id)
-        shown = client.get(f"/admin/nuvom/storedjob/{self.failed.id}/")
+        shown = client.get(f"/admin/nuvom/queuedjob/{self.failed.id}/")
         for page in (listed, shown):
             self.assertContains(page, "ValueError: &lt;script&gt;")
             self.assertNotContains(page, HOSTILE)
         self.assertNotContains(shown, "hunter2")
         self.assertNotContains(shown, "/retry/")  # no button without its permission
-        self.assertEqual(404, client.get("/admin/nuvom/storedjob/nosuch/").status_code)
+        self.assertEqual(404, client.get("/admin/nuvom/queuedjob/nosuch/").status_code)
 
     def test_jobs_are_retried_and_cancelled_by_permission_only(self) -> None:
-        retry = f"/admin/nuvom/storedjob/{self.failed.id}/retry/"
-        cancel = f"/admin/nuvom/storedjob/{self.waiting.id}/cancel/"
+        retry = f"/admin/nuvom/queuedjob/{self.failed.id}/retry/"
+        cancel = f"/admin/nuvom/queuedjob/{self.waiting.id}/cancel/"
         viewer = self.staff("view_job")
         self.assertEqual([403, 403], [viewer.post(one).status_code for one in (retry, cancel)])
         client = self.staff("view_job", "retry_job", "cancel_job")
@@ -72,5 +72,5 @@ class Admin(TestCase):
     def test_a_forged_form_is_refused(self) -> None:
         client = self.staff("view_job", "retry_job", "cancel_job")
         client.handler.enforce_csrf_checks = True
-        answer = client.post(f"/admin/nuvom/storedjob/{self.waiting.id}/cancel/")
+        answer = client.post(f"/admin/nuvom/queuedjob/{self.waiting.id}/cancel/")
         self.assertEqual(403, answer.status_code)

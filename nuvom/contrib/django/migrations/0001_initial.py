@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
     dependencies: list[Any] = []  # noqa: RUF012  # as Django declares it
     operations = [  # noqa: RUF012  # as Django declares it
         migrations.CreateModel(
-            name="StoredJob",
+            name="QueuedJob",
             fields=[
                 (
                     "id",
