@@ -25,7 +25,6 @@ from nuvom.execution.lanes import Lane, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
-    from contextvars import Context
     from types import FrameType
 
     from nuvom.core.clock import Clock
@@ -116,18 +115,17 @@ class AsyncLane(Lane):
         room = self.size - len(self._runs)
         while thread.starting < room and thread.starting < len(self.ready):
             thread.starting += 1
-            context = self._vars.copy()
-            task = thread.loop.create_task(self._run_next(thread, context), context=context)
+            task = thread.loop.create_task(self._run_next(thread), context=self._vars.copy())
             task.add_done_callback(self._check)
 
-    async def _run_next(self, thread: LoopThread, context: Context) -> None:
+    async def _run_next(self, thread: LoopThread) -> None:
         thread.starting -= 1
-        run = self._begin_next(thread, context)
+        run = self._begin_next(thread)
         if run is not None:
             await self._attempt(run.attempt, run)
         self._start_waiting()
 
-    def _begin_next(self, thread: LoopThread, context: Context) -> _Run | None:
+    def _begin_next(self, thread: LoopThread) -> _Run | None:
         """Begin the attempt that has waited longest; None if none may start on this loop.
 
         Until now it was in ``ready``: a loop that blocks keeps no attempt from starting on another.
@@ -138,7 +136,7 @@ class AsyncLane(Lane):
             except IndexError:  # taken back in the meantime
                 break
             current.set(attempt)
-            run = _Run(attempt, thread, context)
+            run = _Run(attempt, thread)
             self._runs[attempt] = run
             if self._host.may_start(attempt):
                 return run
@@ -172,15 +170,28 @@ class AsyncLane(Lane):
     async def _call_between_hooks(
         self, attempt: OpenAttempt, run: _Run, call: tuple[tuple[Any, ...], dict[str, Any]]
     ) -> Any:
-        """Call the project's hooks too: in other threads, but in the context of the coroutine."""
-        runner = self._runner
-        await _in_thread(partial(run.context.run, runner.before_each, attempt))
+        """Call the project's hooks too: in other threads, but in the context of the coroutine.
+
+        The coroutine runs in a task of its own. The task here has another context, since asyncio
+        cannot wake a task in whose context a thread is, for example to cancel it.
+        """
+        runner, context, here = self._runner, copy_context(), run.task
+        calling = _ended(partial(self._call, attempt, run, call))
         try:
-            value = await self._call(attempt, run, call)
+            await _to_the_end(partial(context.run, runner.before_each, attempt))
+            run.task = here.get_loop().create_task(calling, context=context)
+            run.task.add_done_callback(self._left_behind.discard)
+            try:
+                value, raised = await run.task
+            finally:
+                run.task = here
+            if raised is not None:
+                raise raised  # noqa: TRY301  # in place of the coroutine, which may not end the loop
         except BaseException as error:
-            await _in_thread(partial(run.context.run, runner.each_error, attempt, error))
+            calling.close()  # it may not have begun
+            await _to_the_end(partial(context.run, runner.each_error, attempt, error))
             raise
-        await _in_thread(partial(run.context.run, runner.after_each, attempt, value))
+        await _to_the_end(partial(context.run, runner.after_each, attempt, value))
         return value
 
     def _check(self, task: asyncio.Task[None]) -> None:
@@ -335,13 +346,32 @@ async def _in_thread(call: Callable[[], None]) -> None:
             done.set_result(None)
 
     def run() -> None:
-        call()
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(end)
+        try:
+            call()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(end)
 
-    # Not before this coroutine waits: until then it is in the context that ``call`` may enter.
-    loop.call_soon(run_in_thread, run)
+    run_in_thread(run)
     await done
+
+
+async def _ended(call: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:
+    """Return what a call returns or raises: asyncio lets SystemExit escape from a task."""
+    try:
+        return await call(), None
+    except BaseException as error:  # noqa: BLE001  # user code: any failure is an outcome
+        return None, error
+
+
+async def _to_the_end(call: Callable[[], None]) -> None:
+    """Call in a thread; a cancellation is raised only once the call has ended."""
+    calling = asyncio.ensure_future(_in_thread(call))
+    try:
+        await asyncio.shield(calling)
+    except asyncio.CancelledError:
+        await asyncio.wait([calling])
+        raise
 
 
 class SteppedCoroutine:
@@ -407,17 +437,12 @@ class SteppedCoroutine:
 
 
 class _Run(SteppedCoroutine):
-    """An attempt on a loop. Each of its steps may be interrupted; asyncio's own code may not.
+    """An attempt on a loop. Each of its steps may be interrupted; asyncio's own code may not."""
 
-    Attributes:
-        context: That of its task.
-    """
-
-    def __init__(self, attempt: OpenAttempt, thread: LoopThread, context: Context) -> None:
+    def __init__(self, attempt: OpenAttempt, thread: LoopThread) -> None:
         super().__init__()
         self.attempt = attempt
         self.thread = thread
-        self.context = context
 
     def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
         return self.thread.guard.outside(self.attempt, self._run_step, (step, value))

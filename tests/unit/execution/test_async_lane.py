@@ -14,7 +14,8 @@ import pytest
 from nuvom.core.record import JobStatus
 from nuvom.execution import async_lane
 from nuvom.execution.async_lane import AsyncLane
-from tests.engine import LIMIT_SECS, untraced
+from nuvom.hooks import Hooks
+from tests.engine import LIMIT_SECS, untraced, wait_until
 from tests.unit.execution.bench import Bench
 
 
@@ -291,3 +292,31 @@ def forget(lane: AsyncLane) -> None:
         place.attempt.is_cancelled = True
         coroutine: Any = place.task.get_coro()
         coroutine.close()
+
+
+# ---- hooks around all jobs ------------------------------------------------------------------
+
+
+def test_what_a_hook_opened_is_closed_although_its_coroutine_was_closed_before_it_began(
+    bench: Bench, lane: AsyncLane, gate: Gate
+) -> None:
+    hooks = bench.runner.hooks = Hooks()
+    has_begun, may_end = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def begin() -> None:
+        has_begun.set()
+        may_end.wait(LIMIT_SECS)
+        seen.append("before")
+
+    hooks.add(hooks.before_each, begin, is_around_jobs=True)
+    hooks.add(
+        hooks.each_error, lambda error: seen.append(type(error).__name__), is_around_jobs=True
+    )
+    attempt = bench.work(gate.wait)
+    lane.submit([attempt])
+    assert has_begun.wait(LIMIT_SECS)
+    bench.close(lane, attempt)
+    may_end.set()
+    wait_until(lambda: len(seen) == 2)
+    assert ["before", "CancelledError"] == seen
