@@ -6,7 +6,6 @@ atomic, and an unchanged manifest is not touched. Commands and workers read it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from operator import attrgetter
@@ -195,6 +194,8 @@ def release_of(settings: Settings) -> str:
     """
     if settings.release is not None:
         return settings.release
+    import hashlib  # noqa: PLC0415  # slow to load, and programs that only enqueue do not need it
+
     files = sorted({task.file for task in tasks_or_nothing(settings.manifest_file)})
     found = hashlib.sha256()
     for file in files:
