@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nuvom.core.options import is_plain_function
 from nuvom.errors import HooksFailed
 
 if TYPE_CHECKING:
@@ -36,17 +37,16 @@ class Hooks:
         self.are_around_jobs = False
         self.on_commit: Callable[[Callable[[], None]], None] | None = None
 
-    def add(self, hooks: list[Any], function: F, *, is_around_jobs: bool) -> F:
+    def add(self, hooks: list[Any], function: F) -> F:
         """Register a function, unless it is registered already, and return it.
 
         Raises: TypeError: it is a coroutine function, which nobody would await.
         """
-        code = getattr(function, "__code__", None)
-        if not callable(function) or (code is not None and code.co_flags & _CO_COROUTINE):
+        if not is_plain_function(function):
             raise TypeError(f"a hook must be a plain function, not {function!r}")
         if function not in hooks:
             hooks.append(function)
-        self.are_around_jobs = self.are_around_jobs or is_around_jobs
+        self.are_around_jobs = bool(self.before_each or self.after_each or self.each_error)
         return function
 
     def clear(self) -> None:
@@ -54,7 +54,6 @@ class Hooks:
         self.__init__()  # type: ignore[misc]  # as if new
 
 
-_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 default_hooks = Hooks()
 
 
@@ -63,12 +62,12 @@ def on_worker_start(function: F) -> F:
 
     If it raises, the worker does not start.
     """
-    return default_hooks.add(default_hooks.worker_start, function, is_around_jobs=False)
+    return default_hooks.add(default_hooks.worker_start, function)
 
 
 def on_worker_stop(function: F) -> F:
     """Call ``function()`` in each worker once its last job has ended; failures are logged."""
-    return default_hooks.add(default_hooks.worker_stop, function, is_around_jobs=False)
+    return default_hooks.add(default_hooks.worker_stop, function)
 
 
 def before_each_job(function: F) -> F:
@@ -77,7 +76,7 @@ def before_each_job(function: F) -> F:
     That is in its thread, or its child process; for a coroutine, in another thread, so that it may
     block. ``nuvom.current_job()`` is the job. A failure is logged and changes nothing.
     """
-    return default_hooks.add(default_hooks.before_each, function, is_around_jobs=True)
+    return default_hooks.add(default_hooks.before_each, function)
 
 
 def after_each_job(function: F) -> F:
@@ -85,7 +84,7 @@ def after_each_job(function: F) -> F:
 
     The result is not stored yet, and the job's time limit still counts.
     """
-    return default_hooks.add(default_hooks.after_each, function, is_around_jobs=True)
+    return default_hooks.add(default_hooks.after_each, function)
 
 
 def on_each_error(function: F) -> F:
@@ -95,7 +94,7 @@ def on_each_error(function: F) -> F:
     also for ``Retry`` and ``Snooze``; for an interrupted attempt, with a ``TimeoutError`` or
     whatever ended the code. Only a killed process calls neither.
     """
-    return default_hooks.add(default_hooks.each_error, function, is_around_jobs=True)
+    return default_hooks.add(default_hooks.each_error, function)
 
 
 def load_hooks(module: str | None) -> None:

@@ -29,7 +29,7 @@ _MOST_SECS = 1e12  # thirty thousand years; sums with it stay precise enough
 DEFAULT_MAX_RETRY_DELAY_SECS = 3600.0
 _MOST_NESTED = 32  # levels of nested lists and dicts in ``metadata``
 _PLAIN = "a dict of plain data: texts, numbers, booleans, None, lists, dicts with text keys"
-_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 class TaskOptions(NamedTuple):
@@ -281,9 +281,14 @@ def _aliases(name: str, value: object) -> tuple[str, ...]:
     return aliases
 
 
-def _hook(name: str, value: object) -> object:
+def is_plain_function(value: object) -> bool:
+    """Whether a value can be called as a hook: a coroutine function would not be awaited."""
     code = getattr(value, "__code__", None)
-    if not callable(value) or (code is not None and code.co_flags & _CO_COROUTINE):
+    return callable(value) and not (code is not None and code.co_flags & CO_COROUTINE)
+
+
+def _hook(name: str, value: object) -> object:
+    if not is_plain_function(value):
         raise InvalidTaskOption(name, value, "a plain function")
     return value
 

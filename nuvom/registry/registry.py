@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nuvom.core.options import TaskOptions
+from nuvom.core.options import CO_COROUTINE, TaskOptions
 from nuvom.errors import AmbiguousTask, DuplicateTask, TaskImportFailed, TaskNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 class ManifestTask(Protocol):
@@ -82,7 +80,7 @@ class TaskDefinition:
 def _is_coroutine_function(func: Callable[..., Any]) -> bool:
     code = getattr(func, "__code__", None)
     if code is not None:
-        return bool(code.co_flags & _CO_COROUTINE)
+        return bool(code.co_flags & CO_COROUTINE)
     from inspect import iscoroutinefunction  # noqa: PLC0415  # rare: callables without code of their own
 
     return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004  # the method is inspected, not tested for

@@ -309,10 +309,8 @@ def test_what_a_hook_opened_is_closed_although_its_coroutine_was_closed_before_i
         may_end.wait(LIMIT_SECS)
         seen.append("before")
 
-    hooks.add(hooks.before_each, begin, is_around_jobs=True)
-    hooks.add(
-        hooks.each_error, lambda error: seen.append(type(error).__name__), is_around_jobs=True
-    )
+    hooks.add(hooks.before_each, begin)
+    hooks.add(hooks.each_error, lambda error: seen.append(type(error).__name__))
     attempt = bench.work(gate.wait)
     lane.submit([attempt])
     assert has_begun.wait(LIMIT_SECS)
