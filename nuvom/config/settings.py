@@ -104,24 +104,21 @@ Folders = Annotated[
     Meta(extra={"kind": _LIST, "wanted": "a list of folders below the project root"}),
 ]
 _TABLE = "table"
+
+
+def _values_by_name(wanted: str, convert: Callable[[Any], object]) -> Meta:
+    return Meta(extra={"kind": _TABLE, "wanted": wanted, "convert": convert})
+
+
 Options = Annotated[
     dict[str, Any],
-    Meta(
-        extra={
-            "kind": _TABLE,
-            "wanted": "a table of options of @task, such as retries = 3",
-            "convert": default_options,
-        }
-    ),
+    _values_by_name("a table of options of @task, such as retries = 3", default_options),
 ]
 Routes = Annotated[
     dict[str, str],
-    Meta(
-        extra={
-            "kind": _TABLE,
-            "wanted": 'a table of queues, such as "shop.mail.*" = "mail"',
-            "convert": lambda given: {one: valid_name("queue", to) for one, to in given.items()},
-        }
+    _values_by_name(
+        'a table of queues, such as "shop.mail.*" = "mail"',
+        lambda given: {one: valid_name("queue", to) for one, to in given.items()},
     ),
 ]
 _BYTES = Meta(extra={"unit": "bytes"})
