@@ -181,12 +181,13 @@ class Dispatcher:
         template, now = self._template(definition, options), self._clock.now()
         if isinstance(template, VaryingTemplate) and template.is_each_unique:
             return self._dispatch_each(template, items, options)
-        with self._sent(template.like(now)) as like, self._batch(like) as batch:
+        with (
+            self._sent(template.like(now)) as like,
+            RecordBatch(like, self._headers_of(like)) as batch,
+        ):
             self._refuse_missing(like, now)
             batch.extend(template.pack_items(items))
-            if "connection" in options:
-                return batch.ids, self._queue.enqueue_into(options["connection"], batch)
-            return batch.ids, self._store(batch) if len(batch) else {}
+            return batch.ids, self._store(batch, options)
 
     def _dispatch_each(
         self, template: VaryingTemplate, items: Iterable[Any], options: CallOptions
@@ -195,21 +196,17 @@ class Dispatcher:
         now = self._clock.now()
         with self._sent(template.like(now)) as like:
             self._refuse_missing(like, now)
-            headers_of = created_by(self._bus.middleware, like, self._bus.report)
+            headers_of = self._headers_of(like)
             records = [
                 one.replace(headers=like.headers if headers_of is None else headers_of(one.id))
                 for one in template.records(items, now)
             ]
             ids = bytearray.fromhex("".join(one.id.replace("-", "") for one in records))
-            if "connection" in options:
-                return ids, self._queue.enqueue_into(options["connection"], records)
-            return ids, self._store(records) if records else {}
+            return ids, self._store(records, options)
 
-    def _batch(self, like: JobRecord) -> RecordBatch:
-        middleware = self._bus.middleware
-        return RecordBatch(
-            like, created_by(middleware, like, self._bus.report) if middleware else None
-        )
+    def _headers_of(self, like: JobRecord) -> Callable[[str], dict[str, str]] | None:
+        """Return what gives each job of a ``.map()`` its headers; None if all have the same."""
+        return created_by(self._bus.middleware, like, self._bus.report)
 
     def _sent(self, record: JobRecord) -> AbstractContextManager[JobRecord]:
         """Return the context for storing ``record``, which adds the middleware's headers."""
@@ -217,7 +214,12 @@ class Dispatcher:
             return nullcontext(record)
         return sent_by(self._bus.middleware, record, self._bus.report)
 
-    def _store(self, batch: Iterable[JobRecord]) -> dict[str, str]:
+    def _store(self, batch: RecordBatch | list[JobRecord], options: CallOptions) -> dict[str, str]:
+        """Store all jobs or none; see ``dispatch_many`` for what is returned."""
+        if "connection" in options:
+            return self._queue.enqueue_into(options["connection"], batch)
+        if not len(batch):
+            return {}
         with nullcontext() if self._can_inspect else self._shown(batch):
             crashpoint("dispatch.before_store")
             existing = self._queue.enqueue_many(batch)
@@ -262,6 +264,7 @@ class Dispatcher:
             self._public_name(definition),
             definition,
             options,
+            own=own,
             settings=self._settings,
             codec=self._codec,
         )
@@ -271,7 +274,11 @@ class Dispatcher:
 
 
 class JobTemplate:
-    """Everything that is constant across the calls of one task with one set of options."""
+    """Everything that is constant across the calls of one task with one set of options.
+
+    Args:
+        own: The task's options, with those of the project where it sets none.
+    """
 
     def __init__(
         self,
@@ -279,6 +286,7 @@ class JobTemplate:
         definition: TaskDefinition,
         options: CallOptions,
         *,
+        own: TaskOptions,
         settings: Settings,
         codec: Codec,
     ) -> None:
@@ -291,7 +299,6 @@ class JobTemplate:
         self._encode = codec.call_encoder(definition.func, self._binder.names)
         self._max_bytes = settings.max_payload_bytes
         self._delay_secs, self._run_at = _start_of(options)
-        own = definition.options_under(settings.task_defaults)
         routed = None if "queue" in definition.given else _route(name, settings.routes)
         self._queue = _first(options.get("queue"), routed, own.queue)
         self._priority = _first(options.get("priority"), own.priority)
@@ -373,11 +380,11 @@ class VaryingTemplate(JobTemplate):
         definition: TaskDefinition,
         options: CallOptions,
         *,
+        own: TaskOptions,
         settings: Settings,
         codec: Codec,
     ) -> None:
-        super().__init__(name, definition, options, settings=settings, codec=codec)
-        own = definition.options_under(settings.task_defaults)
+        super().__init__(name, definition, options, own=own, settings=settings, codec=codec)
         self._key_of: Callable[[tuple[Any, ...], Mapping[str, Any]], str] | None = None
         if (own.unique or own.unique_by) and options.get("unique_key") is None:
             self._key_of = UniqueKey(name, definition.func, own.unique_by, codec).of
