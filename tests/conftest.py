@@ -222,6 +222,9 @@ def isolated(
     os.makedirs(home, exist_ok=True)
     monkeypatch.setenv("HOME", home)
     monkeypatch.setenv("USERPROFILE", home)
+    # At their end, runs of pytest tidy the folder that all of a user share, and one may fail over
+    # what another has just removed: a run within a test has a folder that others do not use.
+    monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.getbasetemp()))
     monkeypatch.chdir(tmp_path)
 
 

@@ -87,7 +87,7 @@ def passes(copy: Path, test: str) -> bool:
         return False
     counted = re.search(r"(\d+) (passed|failed|error)", done.stdout)
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    assert counted, f"it was not run: {done.stdout}"
+    assert counted, f"it was not run: {done.stdout}{done.stderr}"
     return done.returncode == 0
 
 
