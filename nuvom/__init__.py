@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from nuvom.job import Job, JobList
     from nuvom.runtime import configure, notify
+    from nuvom.scheduler.schedule import Schedule, schedules
     from nuvom.sdk import enqueue, task_by_name
     from nuvom.task import AsyncTask, Task
     from nuvom.worker import local_worker
@@ -47,10 +48,12 @@ _HOMES = {
     "current_job": "nuvom.execution.attempts",
     "enqueue": "nuvom.sdk",
     "local_worker": "nuvom.worker",
+    "Schedule": "nuvom.scheduler.schedule",
     "notify": "nuvom.runtime",
     "on_each_error": "nuvom.hooks",
     "on_worker_start": "nuvom.hooks",
     "on_worker_stop": "nuvom.hooks",
+    "schedules": "nuvom.scheduler.schedule",
     "task_by_name": "nuvom.sdk",
 }
 _MODULES = {"asgi": "nuvom.contrib.asgi", "events": "nuvom.events", "sdk": "nuvom.sdk"}
@@ -64,6 +67,7 @@ __all__ = [
     "JobStatus",
     "JobStopping",
     "Retry",
+    "Schedule",
     "Snooze",
     "SoftTimeout",
     "StoredError",
@@ -82,6 +86,7 @@ __all__ = [
     "on_each_error",
     "on_worker_start",
     "on_worker_stop",
+    "schedules",
     "sdk",
     "task",
     "task_by_name",

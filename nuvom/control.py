@@ -41,7 +41,7 @@ class Control:
         self._queue = queue
         self._results = results
         self._bus = bus
-        self._is_shared = is_shared
+        self.is_shared = is_shared
 
     def cancel(self, job_id: str) -> JobStatus | None:
         """Cancel a job; return its previous status, None if there is no such job."""
@@ -66,7 +66,7 @@ class Control:
             return None if snapshot is None else snapshot.status
         if (home := home_of(snapshot)) is not None:
             raise QueueError(f"job {job_id} was moved to {home}, and can be run again there only")
-        if not self._is_shared:
+        if not self.is_shared:
             self._results.forget(job_id)
         before = queue.retry(job_id)
         if before in RETRYABLE:
@@ -145,7 +145,7 @@ class Control:
 
         Raises: CapabilityMissing: queue and results are separate, so one of them would keep it.
         """
-        if not self._is_shared:
+        if not self.is_shared:
             reason = "it can only remove jobs together with their results in one store"
             raise self._missing("discard", reason)
         snapshot = self._leased.get(job_id)

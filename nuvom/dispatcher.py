@@ -8,7 +8,7 @@ encoded, put into a ``JobRecord`` and enqueued. Everything that enqueues goes th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -160,9 +160,21 @@ class Dispatcher:
         else:
             with self._shown((record,)):
                 existing = self._queue.enqueue(record)
-        if existing is None and JobEnqueued in self._bus.active:
-            self._bus.emit(JobEnqueued(record))
+        if existing is None:
+            self.tell_enqueued((record,))
         return existing
+
+    @contextmanager
+    def sending(self, records: Iterable[JobRecord]) -> Iterator[list[JobRecord]]:
+        """Yield records with the headers of all middleware, to be stored in the block."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self._sent(one)) for one in records]
+
+    def tell_enqueued(self, records: Iterable[JobRecord]) -> None:
+        """Emit that jobs were stored."""
+        if JobEnqueued in self._bus.active:
+            for record in records:
+                self._bus.emit(JobEnqueued(record))
 
     def dispatch_many(
         self,
@@ -224,10 +236,7 @@ class Dispatcher:
             crashpoint("dispatch.before_store")
             existing = self._queue.enqueue_many(batch)
         crashpoint("dispatch.stored")
-        if JobEnqueued in self._bus.active:
-            for record in batch:
-                if record.id not in existing:
-                    self._bus.emit(JobEnqueued(record))
+        self.tell_enqueued(record for record in batch if record.id not in existing)
         return existing
 
     @contextmanager

@@ -644,6 +644,30 @@ class CorruptRecord(SerializationError):
 # ---- schedules, plugins ---------------------------------------------------------------
 
 
+class ScheduleError(NuvomError):
+    """A schedule cannot be made, found or changed."""
+
+
+class InvalidSchedule(ScheduleError, ValueError):
+    """An option of a schedule cannot be used."""
+
+    message = "The schedule's {option}={value!r} cannot be used: expected {expected}.{hint}"
+    remedy = "Correct it; `nuvom schedule explain` shows what an expression means. Nothing changed."
+
+    def __init__(self, option: str, value: object, expected: str, *, hint: str = "") -> None:
+        super().__init__(option=option, value=value, expected=expected, hint=hint)
+
+
+class ScheduleNotFound(ScheduleError, KeyError):
+    """No schedule has this name."""
+
+    message = 'There is no schedule named "{name}".{hint}'
+    remedy = "`nuvom schedule list` shows all schedules of the project's store."
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(name=name, hint=did_you_mean(name, known))
+
+
 class PluginError(NuvomError):
     """A plugin cannot be used."""
 

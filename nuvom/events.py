@@ -145,6 +145,23 @@ class JobFenced(Event, frozen=True):
     was_cancelled: bool = False
 
 
+class ScheduleFired(Event, frozen=True):
+    """A schedule enqueued a job, ``lag_secs`` after its fire time; ``fire_at`` is in seconds."""
+
+    schedule: str
+    job: JobRecord
+    fire_at: float
+    lag_secs: float
+
+
+class ScheduleMissed(Event, frozen=True):
+    """Fires of a schedule enqueue nothing: ``missed`` were too late, ``skipped`` overlapped."""
+
+    schedule: str
+    missed: int
+    skipped: int
+
+
 class HookFailed(Event, frozen=True):
     """A task's hook raised or took too long; the outcome is unchanged."""
 

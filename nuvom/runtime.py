@@ -27,6 +27,7 @@ from nuvom.errors import ProjectNotFound, TaskNotImportable, UnknownBackend
 from nuvom.host.waits import SharedWaits
 from nuvom.plugins.lifecycle import PluginSet, make_extras
 from nuvom.plugins.loader import backend_class, build_backend
+from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.store import StoreQueue
 from nuvom.registry.registry import Registry, TaskDefinition, default_registry, task_name
 from nuvom.serialization.msgpack_codec import MsgpackCodec
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.config.sources import Loaded
     from nuvom.plugins.contracts import Extras
-    from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.result_backends.base import BaseResultBackend
+    from nuvom.scheduler.store import BaseScheduleStore
     from nuvom.serialization.base import Codec
 
 
@@ -48,7 +49,7 @@ class Runtime:
 
     Attributes:
         plugins: The plugins that had to be started for the configured backends.
-        is_shared: Whether queue and results are one store, so ``settle`` alone finishes a job.
+        separate_schedules: Where schedules are kept if it is not the queue's store.
         decoders: For ``nuvom.inspection``: functions that rebuild a task's results, by task name.
         described: For ``nuvom.sdk``: tasks that are known by name alone.
         waits: For ``nuvom.job``: what coroutines wait for.
@@ -65,10 +66,23 @@ class Runtime:
     dispatcher: Dispatcher
     control: Control
     plugins: PluginSet
-    is_shared: bool
+    separate_schedules: BaseScheduleStore | None = None
     decoders: dict[str, tuple[TaskDefinition, Callable[[bytes], Any]]] = field(default_factory=dict)
     described: dict[str, TaskDefinition] = field(default_factory=dict)
     waits: SharedWaits = field(default_factory=SharedWaits, init=False)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether queue and results are one store, so that ``settle`` alone finishes a job."""
+        return self.control.is_shared
+
+    @property
+    def schedule_store(self) -> BaseScheduleStore | None:
+        """Where schedules are kept; None if the backend keeps none."""
+        if self.separate_schedules is not None:
+            return self.separate_schedules
+        has_own = Capability.SCHEDULES in self.queue.capabilities
+        return self.queue.schedules() if has_own else None
 
     @property
     def plugin_errors(self) -> dict[tuple[str, str], int]:
@@ -81,6 +95,8 @@ class Runtime:
         self.waits.stop()
         self.queue.stop()
         self.results.stop()
+        if self.separate_schedules is not None:
+            self.separate_schedules.stop()
         self.plugins.stop()
 
 
@@ -105,9 +121,9 @@ def build_runtime(
     registry = default_registry() if registry is None else registry
     bus = events.default_bus if bus is None else bus
     plugins = PluginSet() if plugins is None else plugins
-    extras = make_extras(bus, clock)
-    queue, results = _stores(settings, plugins, extras, allow_plugins=allow_project_plugins)
-    is_shared = results.joins(queue)
+    queue, results, schedules = _stores(
+        settings, plugins, make_extras(bus, clock), allow_plugins=allow_project_plugins
+    )
     codec = _codec(settings.serialization_backend)
     dispatcher = Dispatcher(
         queue,
@@ -129,14 +145,15 @@ def build_runtime(
         clock=_time_of(queue, clock),
         dispatcher=dispatcher,
         plugins=plugins,
-        control=Control(queue, results, bus, is_shared=is_shared),
-        is_shared=is_shared,
+        control=Control(queue, results, bus, is_shared=results.joins(queue)),
+        separate_schedules=schedules,
     )
 
 
 def _stores(
     settings: Settings, plugins: PluginSet, extras: Extras, *, allow_plugins: bool
-) -> tuple[BaseJobQueue, BaseResultBackend]:
+) -> tuple[BaseJobQueue, BaseResultBackend, BaseScheduleStore | None]:
+    """Return queue, results, and where schedules are kept if not with the queue."""
     find = partial(
         backend_class,
         settings=settings,
@@ -146,7 +163,13 @@ def _stores(
     )
     queue: BaseJobQueue = build_backend(find("queue", settings.queue_backend), settings)
     results: BaseResultBackend = build_backend(find("result", settings.result_backend), settings)
-    return queue, results
+    name = settings.scheduler_backend
+    if name is None or (
+        name == settings.queue_backend and Capability.SCHEDULES in queue.capabilities
+    ):
+        return queue, results, None
+    found = build_backend(find("schedule", name), settings)
+    return queue, results, found.schedules() if isinstance(found, BaseJobQueue) else found
 
 
 def _time_of(queue: BaseJobQueue, clock: Clock) -> Clock:

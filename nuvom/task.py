@@ -35,9 +35,11 @@ from nuvom.registry.registry import TaskDefinition, default_registry, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
     from types import ModuleType
 
     from nuvom.job import Job, JobList
+    from nuvom.scheduler.schedule import Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -161,6 +163,66 @@ class Task(Generic[P, R]):
         from asyncio import to_thread  # noqa: PLC0415  # a caller that awaits has loaded asyncio
 
         return await to_thread(self.map, items)
+
+    def schedule(
+        self,
+        *args: Any,
+        at: datetime | str | None = None,
+        in_: float | timedelta | None = None,
+        interval: float | timedelta | None = None,
+        cron: str | None = None,
+        timezone_name: str | None = None,
+        name: str | None = None,
+        misfire: str | None = None,
+        misfire_max: int | None = None,
+        grace: float | timedelta | None = None,
+        overlap: str | None = None,
+        jitter: float | timedelta | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        **kwargs: Any,
+    ) -> Schedule:
+        """Store a rule that enqueues this call at its fire times; a scheduler follows it.
+
+        Exactly one of ``at``, ``in_``, ``interval`` and ``cron`` is given. Every other name is an
+        argument of the task's.
+
+        Args:
+            at: The only fire time; a naive one is in ``timezone_name``, else UTC, with a warning.
+            in_: Seconds, or a timedelta, until the only fire.
+            interval: Seconds, or a timedelta, between fires, from ``start`` or from now.
+            cron: Five fields, or six with seconds first; or ``@hourly`` and its kin.
+            timezone_name: The IANA name of the time zone of ``cron``; the default is UTC.
+            name: The schedule's identity: one that has it is updated. The default follows from
+                task, arguments and trigger.
+            misfire: About fires that passed while no scheduler ran: ``latest`` (the default) makes
+                up for one, ``skip`` for none, ``all`` for the latest ``misfire_max`` (100).
+            grace: Seconds after which no fire is made up for.
+            overlap: While the job of the last fire is not final: ``allow`` (the default) another,
+                ``skip`` it, or ``queue`` one.
+            jitter: Each job starts up to so many seconds later, at random.
+            start, end: No fire before, and none after.
+        Returns: the schedule's handle, once the schedule is committed.
+        Raises: InvalidSchedule: an option is wrong; CapabilityMissing: no store for schedules; as
+            ``delay`` about arguments and the store. Nothing is stored if this raises.
+        """
+        from nuvom.scheduler.schedule import create  # noqa: PLC0415  # few programs need it
+
+        options = {
+            "at": at,
+            "in_": in_,
+            "interval": interval,
+            "cron": cron,
+            "timezone_name": timezone_name,
+            "misfire": misfire,
+            "misfire_max": misfire_max,
+            "grace": grace,
+            "overlap": overlap,
+            "jitter": jitter,
+            "start": start,
+            "end": end,
+        }
+        return create(self.definition, args, kwargs, self.call_options, options=options, name=name)
 
     def options(self, **options: Unpack[CallOptions]) -> Self:
         """Return a copy of this task with other options for its calls; the task is unchanged.

@@ -59,7 +59,6 @@ def with_backends(
 ) -> Runtime:
     """Return the runtime with other backends: instances that a test has made itself."""
     queue, results = queue or runtime.queue, results or runtime.results
-    is_shared = results.joins(queue)
     dispatcher = Dispatcher(
         queue,
         results,
@@ -74,8 +73,7 @@ def with_backends(
         queue=queue,
         results=results,
         dispatcher=dispatcher,
-        control=Control(queue, results, runtime.bus, is_shared=is_shared),
-        is_shared=is_shared,
+        control=Control(queue, results, runtime.bus, is_shared=results.joins(queue)),
     )
 
 

@@ -154,7 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         log_format: Format of log records.
         queue_backend: Where jobs wait: memory, file, sqlite, or a plugin's backend.
         result_backend: Where results are kept: memory, file, sqlite, or a plugin's backend.
-        scheduler_backend: Where schedules are kept: memory, sqlite, or a plugin's backend.
+        scheduler_backend: Where schedules are kept, if not with the jobs.
         serialization_backend: How arguments and results become bytes.
         manifest_path: The list of tasks that `nuvom discover tasks` writes.
         task_decorators: Your own decorators that make tasks in a way that discovery cannot follow.
@@ -209,7 +209,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     queue_backend: BackendName = "sqlite"
     result_backend: BackendName = "sqlite"
-    scheduler_backend: BackendName = "sqlite"
+    scheduler_backend: Annotated[BackendName | None, _absent("the queue's store")] = None
     serialization_backend: BackendName = "msgpack"
     manifest_path: FilePath = ".nuvom/manifest.json"
     task_decorators: DottedNames = ()

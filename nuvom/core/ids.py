@@ -23,6 +23,7 @@ _COLUMNS = [column for column in range(ID_CHARS) if column not in (8, 13, 18, 23
 MOST_IDS = 2048
 """The most ids that ``new_ids`` makes at once: half the range of its twelve-bit counter."""
 
+_MOST_MILLIS = 2**48 - 1
 _ENDINGS = 128  # how many are generated at once
 _ENDING_CHARS = 22  # the part of an id after the time and the version, and a space
 _ANY_VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
@@ -69,6 +70,15 @@ def following_id(job_id: str, kind: str, number: int) -> str:
     """
     ending = str(uuid5(NAMESPACE_OID, f"{job_id} {kind} {number}"))
     return f"{job_id[:13]}-7{ending[15:]}" if len(job_id) == ID_CHARS else ending
+
+
+def timed_id(at: float, seed: str) -> str:
+    """Return the id that a time, in seconds since the epoch, and a text stand for.
+
+    It sorts by the time as other ids do by their creation.
+    """
+    millis = min(max(int(at * 1000), 0), _MOST_MILLIS)
+    return f"{millis.to_bytes(6, 'big').hex('-', -4)}-7{str(uuid5(NAMESPACE_OID, seed))[15:]}"
 
 
 @lru_cache(maxsize=1)  # creating ids in a row yields many per millisecond

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LISTENERS = 256  # of each kind; later ones are never woken and sleep until their time limit
-_KINDS = {"work": 0, "result": LISTENERS}
 _CONTROL = 2 * LISTENERS
 _CONTROL_BYTES = 8
+_KINDS = {"work": 0, "result": LISTENERS, "schedule": _CONTROL + _CONTROL_BYTES}
 _FILE_BYTES = 1024
 _ASLEEP = b"\x01"
 _UNIX: int = getattr(socket, "AF_UNIX", -1)  # Windows does not support it for datagrams
@@ -66,7 +66,7 @@ class Wakeup:
         self._is_closed = False
 
     def listen(self, kind: str) -> Listener:
-        """Return a listener for ``work`` or ``result``. The caller must close it."""
+        """Return a listener for ``work``, ``result`` or ``schedule``. The caller must close it."""
         first = _KINDS[kind]
         for index in range(LISTENERS):
             name = os.path.join(self._folder, f"{kind}-{index}")
@@ -144,6 +144,16 @@ class Wakeup:
                 if self._is_closed:  # just now: whoever closed this did not see it
                     self._close_spare()
 
+    @contextmanager
+    def schedule_waiter(self) -> Iterator[Listener]:
+        """Lend a listener for ``schedule`` that is armed all the time."""
+        listener = self.listen("schedule")
+        try:
+            listener.arm()
+            yield listener
+        finally:
+            listener.close()
+
     def notify_one(self, kind: str = "work") -> bool:
         """Wake one sleeping listener; False if none sleeps. Never fails."""
         flags, first = self._map, _KINDS[kind]
@@ -192,7 +202,8 @@ class Listener:
     """Sleeps until there is news, in one thread at a time.
 
     Call ``arm``, check for news, then ``wait``. Any thread may call ``poke``. A forked child does
-    not have the listener. One for ``result`` is armed again at the end of each ``wait``.
+    not have the listener. One for ``result`` or ``schedule`` is armed again at the end of each
+    ``wait``.
 
     Attributes:
         has_place: Whether others can see and wake it.

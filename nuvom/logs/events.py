@@ -61,6 +61,7 @@ class EventLog:
         wanted: list[tuple[int, type[events.Event], Callable[[Any], None]]] = [
             (logging.DEBUG, events.JobEnqueued, self._enqueued),
             (logging.DEBUG, events.JobStarted, self._started),
+            (logging.DEBUG, events.ScheduleFired, self._fired),
             (logging.INFO, events.JobSucceeded, self._succeeded),
             (logging.INFO, events.JobCancelled, self._cancelled),
             (logging.INFO, events.WorkerStarted, self._worker_started),
@@ -70,6 +71,7 @@ class EventLog:
             (logging.WARNING, events.JobParked, self._is_parked),
             (logging.WARNING, events.JobReaped, self._reaped),
             (logging.WARNING, events.HookFailed, self._hook_failed),
+            (logging.WARNING, events.ScheduleMissed, self._missed),
             (logging.ERROR, events.JobTimedOut, self._timed_out),
             (logging.ERROR, events.JobFailed, self._failed),
             (logging.ERROR, events.JobDead, self._dead),
@@ -184,6 +186,21 @@ class EventLog:
             fields = {**job_fields(job), **_error(error), "hook": event.hook}
             fields["traceback"] = error.traceback
             self._write(logging.WARNING, "hook.error", f"{what}: {_what(error)}", fields)
+
+    # ---- schedules ------------------------------------------------------------------------
+
+    def _fired(self, event: events.ScheduleFired) -> None:
+        fields = {**job_fields(event.job), "schedule": event.schedule, "lag_s": event.lag_secs}
+        text = f"schedule {event.schedule} fired {event.job.func_name}"
+        self._write(logging.DEBUG, "schedule.fired", text, fields)
+
+    def _missed(self, event: events.ScheduleMissed) -> None:
+        text = f"schedule {event.schedule} missed {plural(event.missed, 'fire')}"
+        if event.skipped:
+            text = f"schedule {event.schedule} skipped {plural(event.skipped, 'fire')}: a job runs"
+        if self._admit_repeat(logging.WARNING, "schedule.missed", text):
+            fields = {"schedule": event.schedule, "missed": event.missed, "skipped": event.skipped}
+            self._write(logging.WARNING, "schedule.missed", text, fields)
 
     # ---- workers, stores, plugins ---------------------------------------------------------
 

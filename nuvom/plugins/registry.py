@@ -56,8 +56,9 @@ BUILT_IN: dict[BackendKind, dict[str, str]] = {
         "redis": "nuvom.contrib.redis:RedisResultBackend",
         "sqlite": "nuvom.result_backends.sqlite:SQLiteResultBackend",
     },
-    BackendKind.SCHEDULE: {"memory": "", "sqlite": ""},
 }
+# Queues that keep schedules as well, for a store of schedules that is not the queue's.
+BUILT_IN[BackendKind.SCHEDULE] = BUILT_IN[BackendKind.QUEUE]
 
 
 class PluginRegistry:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import JobRecord
     from nuvom.core.views import Migration
+    from nuvom.scheduler.store import BaseScheduleStore
 
 
 class Capability(StrEnum):
@@ -37,6 +38,7 @@ class Capability(StrEnum):
         OVERLAP: ``settle_and_claim`` is no slower than one after the other.
         TRANSACTIONS: ``enqueue_into`` stores jobs in a transaction of the caller's.
         TOTALS: ``keep_totals`` and ``totals``: counts that survive pruning.
+        SCHEDULES: ``schedules``: the store keeps schedules, too.
     """
 
     BULK = "bulk"
@@ -51,6 +53,7 @@ class Capability(StrEnum):
     OVERLAP = "overlap"
     TRANSACTIONS = "transactions"
     TOTALS = "totals"
+    SCHEDULES = "schedules"
 
 
 class BaseJobQueue(ABC):
@@ -144,6 +147,10 @@ class BaseJobQueue(ABC):
         """
         del dry_run
         return None
+
+    def schedules(self) -> BaseScheduleStore:
+        """Return the schedules in this store; a fire and its jobs are one step."""
+        raise self._lacks(Capability.SCHEDULES, "cannot keep schedules")
 
     def start(self) -> None:
         """Prepare for use; called once by a worker. Opening lazily on first use is fine too."""

@@ -47,6 +47,7 @@ from nuvom.queue_backends.file_log import HEADER_BYTES, GoneError, Log
 from nuvom.queue_backends.rows import Added, Booted, Operation
 from nuvom.queue_backends.table import Table
 from nuvom.queue_backends.table_queue import TableQueue
+from nuvom.queue_backends.table_schedules import TableSchedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from nuvom.core.transitions import Recovery
     from nuvom.core.views import WorkerInfo
     from nuvom.queue_backends.rows import Holder
+    from nuvom.scheduler.store import ScheduleWaiter
 
 T = TypeVar("T")
 
@@ -434,6 +436,10 @@ class FileJobQueue(TableQueue):
         disk = shutil.disk_usage(self.directory)
         return StoreSize(used, disk.free, disk.total)
 
+    def schedules(self) -> TableSchedules:
+        """Return the schedules in the same folder."""
+        return TableSchedules(self)
+
     # ---- wake-ups -------------------------------------------------------------------------
 
     @property
@@ -452,6 +458,9 @@ class FileJobQueue(TableQueue):
 
     def tell_readers(self) -> None:
         self._news["results"] = partial(self.wakeup.notify_all, "result")
+
+    def tell_schedulers(self) -> None:
+        self._news["schedules"] = partial(self.wakeup.notify_all, "schedule")
 
     def tell_control(self) -> None:
         self._news["control"] = self.wakeup.bump
@@ -476,6 +485,9 @@ class FileJobQueue(TableQueue):
 
     def waiter(self) -> AbstractContextManager[Waitable]:
         return self.wakeup.waiter()
+
+    def schedule_waiter(self) -> AbstractContextManager[ScheduleWaiter]:
+        return self.wakeup.schedule_waiter()
 
     # ---- opening and closing --------------------------------------------------------------
 

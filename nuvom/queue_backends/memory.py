@@ -11,6 +11,7 @@ from nuvom.core.transitions import LostDelivery
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.table import Table
 from nuvom.queue_backends.table_queue import TableQueue
+from nuvom.queue_backends.table_schedules import TableSchedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from nuvom.core.record import JobRecord
     from nuvom.core.transitions import Change
     from nuvom.queue_backends.rows import Holder, Operation
+    from nuvom.scheduler.store import ScheduleWaiter
 
 T = TypeVar("T")
 
@@ -36,8 +38,9 @@ class MemoryJobQueue(TableQueue):
     Attributes:
         table: The jobs; a memory result backend reads them too.
         lock: Guards the table.
-        work, outcomes: Notified when a job becomes ready, and when one ends.
-        arrivals, endings: How often that has happened.
+        work, outcomes, planned: Notified when a job becomes ready, when one ends, and when a
+            schedule becomes due earlier.
+        arrivals, endings, plannings: How often that has happened.
     """
 
     name: ClassVar[str] = "memory"
@@ -53,7 +56,8 @@ class MemoryJobQueue(TableQueue):
         self.lock = RLock()  # a signal handler may stop a worker whose own thread holds it
         self.work = Condition(self.lock)
         self.outcomes = Condition(self.lock)
-        self.arrivals = self.endings = 0
+        self.planned = Condition(self.lock)
+        self.arrivals = self.endings = self.plannings = 0
         self._sleepers: set[object] = set()
         self._version = 0
 
@@ -81,6 +85,10 @@ class MemoryJobQueue(TableQueue):
         self.endings += 1
         self.outcomes.notify_all()
 
+    def tell_schedulers(self) -> None:
+        self.plannings += 1
+        self.planned.notify_all()
+
     def tell_control(self) -> None:
         self._version += 1
         self.tell_workers()
@@ -106,6 +114,10 @@ class MemoryJobQueue(TableQueue):
         with self.lock:
             row = self.table.held(job)
             return row is not None and row.started_epoch == job.lease_epoch
+
+    def schedules(self) -> TableSchedules:
+        """Return the schedules in the same table."""
+        return TableSchedules(self)
 
     # ---- waiting --------------------------------------------------------------------------
 
@@ -139,21 +151,36 @@ class MemoryJobQueue(TableQueue):
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable]:
-        yield _Waiter(self)
+        yield _Waiter(self, self.outcomes, "endings")
+
+    @contextmanager
+    def schedule_waiter(self) -> Iterator[ScheduleWaiter]:
+        yield _Waiter(self, self.planned, "plannings")
 
 
 class _Waiter:
-    """Set if a job has ended since the last look; misses nothing in between."""
+    """Set if something has happened since the last look; misses nothing in between."""
 
-    def __init__(self, queue: MemoryJobQueue) -> None:
-        self._queue = queue
-        self._seen = queue.endings
+    def __init__(self, queue: MemoryJobQueue, news: Condition, count: str) -> None:
+        self._queue, self._news, self._count = queue, news, count
+        self._seen = self._happened
+        self._is_poked = False
+
+    @property
+    def _happened(self) -> int:
+        return int(getattr(self._queue, self._count))
 
     def wait(self, timeout: float | None = None) -> bool:
         queue = self._queue
         with queue.lock:
-            if self._seen == queue.endings:
-                queue.clock.wait(queue.outcomes, timeout)
-            has_news = self._seen != queue.endings
-            self._seen = queue.endings
+            if self._seen == self._happened and not self._is_poked:
+                queue.clock.wait(self._news, timeout)
+            has_news = self._seen != self._happened or self._is_poked
+            self._seen, self._is_poked = self._happened, False
             return has_news
+
+    def poke(self) -> None:
+        """End the current wait, or the next one."""
+        with self._queue.lock:
+            self._is_poked = True
+            self._news.notify_all()

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import Total, WorkerInfo
+from nuvom.scheduler.record import ScheduleRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -136,7 +137,32 @@ class Counted(Struct, tag="counted", omit_defaults=True, gc=False):
     totals: list[Total]
 
 
-Operation = Row | Added | Claimed | Removed | Kept | Progressed | Known | Paused | Booted | Counted
+class ScheduleStored(Struct, tag="schedule", omit_defaults=True, gc=False):
+    """A schedule was added or changed."""
+
+    record: ScheduleRecord
+
+
+class ScheduleRemoved(Struct, tag="schedule_removed", omit_defaults=True, gc=False):
+    """A schedule was removed."""
+
+    name: str
+
+
+Operation = (
+    Row
+    | Added
+    | Claimed
+    | Removed
+    | Kept
+    | Progressed
+    | Known
+    | Paused
+    | Booted
+    | Counted
+    | ScheduleStored
+    | ScheduleRemoved
+)
 """An operation that can be applied to a table and appended to a log."""
 
 
@@ -270,3 +296,59 @@ class Holder:
     def __init__(self, owner: str) -> None:
         self.held: dict[str, Row] = {}
         self.known = Known(owner)
+
+
+class ScheduleRows:
+    """All schedules of a store, and the order in which they become due.
+
+    Attributes:
+        records: By name.
+    """
+
+    def __init__(self) -> None:
+        self.records: dict[str, ScheduleRecord] = {}
+        self._due: list[tuple[float, str, int]] = []  # with entries of former revisions
+
+    def put(self, record: ScheduleRecord) -> None:
+        """Add a schedule or replace the one of its name."""
+        self.records[record.name] = record
+        if record.due_at is not None:
+            heappush(self._due, (record.due_at, record.name, record.revision))
+        if len(self._due) > 2 * len(self.records) + _FEW:
+            self.repair()
+
+    def remove(self, name: str) -> None:
+        """Remove a schedule if there is one of this name."""
+        self.records.pop(name, None)
+
+    def repair(self) -> None:
+        """Derive the order anew."""
+        self._due = [
+            (one.due_at, one.name, one.revision)
+            for one in self.records.values()
+            if one.due_at is not None
+        ]
+        heapify(self._due)
+
+    def head(self) -> ScheduleRecord | None:
+        """Return the schedule that becomes due first."""
+        while self._due:
+            entry = self._due[0]
+            record = self.records.get(entry[1])
+            if record is not None and entry == (record.due_at, record.name, record.revision):
+                return record
+            heappop(self._due)
+        return None
+
+    def due(self, now: float, limit: int) -> list[ScheduleRecord]:
+        """Return the first schedules that are due."""
+        found: list[ScheduleRecord] = []
+        taken = []
+        while len(found) < limit and (head := self.head()) is not None:
+            if head.due_at is None or head.due_at > now:
+                break
+            found.append(head)
+            taken.append(heappop(self._due))
+        for entry in taken:
+            heappush(self._due, entry)
+        return found

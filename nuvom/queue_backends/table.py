@@ -37,6 +37,9 @@ from nuvom.queue_backends.rows import (
     QueueRows,
     Removed,
     Row,
+    ScheduleRemoved,
+    ScheduleRows,
+    ScheduleStored,
     take_merged,
 )
 
@@ -59,6 +62,7 @@ class Table:
         rows: All jobs by id, oldest first.
         kept: What a result backend has stored about jobs; opaque here.
         parked: PARKED jobs by id; derived, as the heaps are.
+        schedules: All schedules.
         tally: The totals, once requested; else None.
         is_fresh_boot: No job has settled since the machine rebooted.
         unfinished: How many changes have begun and not ended. Anything but 0 at the start of a
@@ -71,6 +75,7 @@ class Table:
         self.kept: dict[str, JobSnapshot] = {}
         self.queues: defaultdict[str, QueueRows] = defaultdict(QueueRows)
         self.holders: dict[str, Holder] = {}
+        self.schedules = ScheduleRows()
         self.tally: RunningTotals | None = None
         self.is_fresh_boot = False
         self.unfinished = 0
@@ -88,6 +93,8 @@ class Table:
             Paused: self._pause,
             Booted: self._boot,
             Counted: self._count,
+            ScheduleStored: self._schedule,
+            ScheduleRemoved: self._unschedule,
         }
 
     # ---- derived state --------------------------------------------------------------------
@@ -112,6 +119,7 @@ class Table:
         self.rows = {row.record.id: row for row in rows}
         for row in rows:
             self._derive(row)
+        self.schedules.repair()
         self.unfinished = 0
 
     def _derive(self, row: Row) -> None:
@@ -338,6 +346,14 @@ class Table:
     def _count(self, counted: Counted, _: int) -> None:
         self.tally = RunningTotals(counted.totals)
 
+    def _schedule(self, scheduled: ScheduleStored, _: int) -> None:
+        self.unfinished += 1
+        self.schedules.put(scheduled.record)
+        self.unfinished -= 1
+
+    def _unschedule(self, unscheduled: ScheduleRemoved, _: int) -> None:
+        self.schedules.remove(unscheduled.name)
+
     def snapshot(self) -> Iterator[Operation]:
         """Yield operations that turn an empty table into a copy of this one."""
         if self.is_fresh_boot:
@@ -347,6 +363,7 @@ class Table:
         yield from self.rows.values()
         yield from (Kept(job_id, seen) for job_id, seen in self.kept.items())
         yield from (holder.known for holder in self.holders.values())
+        yield from map(ScheduleStored, self.schedules.records.values())
         if self.tally is not None:
             yield Counted(self.tally.totals())
 

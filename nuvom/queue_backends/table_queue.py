@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from nuvom.core.views import Total, WorkerInfo
     from nuvom.queue_backends.rows import Holder, Operation, QueueRows, Row
     from nuvom.queue_backends.table import Table
+    from nuvom.scheduler.store import ScheduleWaiter
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -97,6 +98,14 @@ class TableQueue(StoreQueue):
     @abstractmethod
     def tell_control(self) -> None:
         """Change ``control_version`` because of this turn's changes, and wake all workers."""
+
+    @abstractmethod
+    def tell_schedulers(self) -> None:
+        """Wake all sleeping schedulers because of this turn's changes."""
+
+    @abstractmethod
+    def schedule_waiter(self) -> AbstractContextManager[ScheduleWaiter]:
+        """Return what ``BaseScheduleStore.waiter`` promises."""
 
     @abstractmethod
     def waiter(self) -> AbstractContextManager[Waitable]:

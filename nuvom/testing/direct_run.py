@@ -77,14 +77,12 @@ def isolated_runtime(
     built = build_runtime(load(root_or_here(), overrides=given))
     queue = cast("Any", type(built.queue))(built.settings, clock=clock)
     results = cast("Any", type(built.results))(built.settings, clock=clock)
-    is_shared = results.joins(queue)
     return replace(
         built,
         queue=queue,
         results=results,
         clock=clock,
-        is_shared=is_shared,
-        control=Control(queue, results, built.bus, is_shared=is_shared),
+        control=Control(queue, results, built.bus, is_shared=results.joins(queue)),
         dispatcher=dispatcher(
             queue,
             results,

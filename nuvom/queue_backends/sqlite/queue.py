@@ -24,6 +24,7 @@ from nuvom.queue_backends.sqlite.group_commit import GroupCommit
 from nuvom.queue_backends.sqlite.hot import BULK, FEW, Claim, Inserter, store_successes
 from nuvom.queue_backends.sqlite.reads import RowReads
 from nuvom.queue_backends.sqlite.rows import OldJobs, RowChanges
+from nuvom.queue_backends.sqlite.schedules import SQLiteSchedules
 from nuvom.queue_backends.sqlite.store import SQLiteStore
 from nuvom.queue_backends.sqlite.totals import RowTotals
 from nuvom.queue_backends.store import StoreQueue
@@ -75,6 +76,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         Capability.ATOMIC_FINISH,
         Capability.TOTALS,
         Capability.TRANSACTIONS,
+        Capability.SCHEDULES,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -132,6 +134,10 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         self.store.db.open()
         self.store.db.check_leads_here(caller)
         return self._inserter.store_in(caller, list(jobs))
+
+    def schedules(self) -> SQLiteSchedules:
+        """Return the schedules in the same file."""
+        return SQLiteSchedules(self.store, self._inserter)
 
     # ---- claim --------------------------------------------------------------------------
 

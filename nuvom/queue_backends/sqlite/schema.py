@@ -127,9 +127,19 @@ _TABLES = (
 _EXPIRING = """CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (created_at + keep_secs)
     WHERE keep_secs IS NOT NULL"""
 
+# Schedules came after version 0.12, whose processes need not know of them.
+_SCHEDULES = """CREATE TABLE IF NOT EXISTS schedules (
+    name TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    due_at REAL,
+    record BLOB NOT NULL
+) STRICT"""
+_SCHEDULES_DUE = """CREATE INDEX IF NOT EXISTS schedules_due ON schedules (due_at)
+    WHERE due_at IS NOT NULL"""
+
 _VERSION = 1
 _STATE = """SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema),
-    EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'jobs_expiring')
+    (SELECT count(*) FROM sqlite_schema WHERE name IN ('jobs_expiring', 'schedules_due')) = 2
     FROM pragma_application_id, pragma_user_version"""
 
 
@@ -167,7 +177,8 @@ def prepare(connection: sqlite3.Connection, where: object) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
             connection.execute(f"PRAGMA user_version = {_VERSION:d}")
-        connection.execute(_EXPIRING)
+        for statement in (_EXPIRING, _SCHEDULES, _SCHEDULES_DUE):
+            connection.execute(statement)
 
 
 # ---- rows and records ------------------------------------------------------------------------

@@ -31,9 +31,10 @@ def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     return connection.execute("SELECT type, name FROM sqlite_schema").fetchall()
 
 
-def test_file_of_version_0_12_gets_the_index_that_it_lacks(ready: sqlite3.Connection) -> None:
+@pytest.mark.parametrize("lacking", ["INDEX jobs_expiring", "TABLE schedules"])
+def test_file_of_version_0_12_gets_what_it_lacks(ready: sqlite3.Connection, lacking: str) -> None:
     complete = schema_of(ready)
-    ready.execute("DROP INDEX jobs_expiring")
+    ready.execute(f"DROP {lacking}")
     assert not is_prepared(ready, "here")
     for _ in range(2):
         prepare(ready, "here")

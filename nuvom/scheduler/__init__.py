@@ -1,0 +1,1 @@
+"""Schedules: rules that enqueue jobs at fire times."""

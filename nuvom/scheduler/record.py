@@ -1,0 +1,148 @@
+"""The data of a schedule: its rule, what it enqueues, and how far it is.
+
+Plain data, as a store keeps it. A store knows only three fields, ``name``, ``revision`` and
+``due_at``; the rest means something to the planner and to readers alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from nuvom.core.record import JobRecord
+from nuvom.errors import PayloadError
+
+RECENT = 10
+"""How many of its latest jobs a schedule remembers."""
+
+SCHEDULE, SCHEDULED_FOR = "nuvom-schedule", "nuvom-scheduled-for"
+"""Headers of a job that a schedule enqueued: its name, and the fire time in seconds."""
+
+
+class ScheduleRule(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """When a schedule fires, and what happens to fires that are late or overlap.
+
+    Exactly one of ``at``, ``interval`` and ``cron`` is set.
+
+    Attributes:
+        at: The only fire time; seconds since the epoch, as ``start`` and ``end``.
+        interval: Seconds between two fires.
+        cron: An expression with five fields, or six with seconds first.
+        timezone_name: The IANA name of the zone of ``cron``.
+        misfire: What is done about fire times that passed while no scheduler ran: ``skip``,
+            ``latest`` (one fire) or ``all``.
+        misfire_max: The most fires that ``all`` makes up for.
+        grace: Seconds after which a missed fire is not made up for; None for no limit.
+        overlap: While the last fire's job is not final: ``allow`` another, ``skip`` it, or
+            ``queue`` one.
+        jitter: Each job starts up to so many seconds after its fire time, at random.
+        start, end: No fire before, and none after.
+    """
+
+    at: float | None = None
+    interval: float | None = None
+    cron: str | None = None
+    timezone_name: str = "UTC"
+    misfire: str = "latest"
+    misfire_max: int = 100
+    grace: float | None = None
+    overlap: str = "allow"
+    jitter: float = 0.0
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def trigger(self) -> tuple[object, ...]:
+        """What decides on the fire times; they stay as they are while it does not change."""
+        return self.at, self.interval, self.cron, self.timezone_name, self.start, self.end
+
+
+class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A schedule as stored. Times are seconds since the epoch, by the store's clock.
+
+    Attributes:
+        name: Its identity.
+        id: A UUID, new for each schedule created under the name; its jobs' ids follow from it.
+        rule: When it fires.
+        job: What a fire enqueues, but for the id and the times.
+        expires_secs: After how many seconds a job that has not started expires.
+        origin: Where it was declared: ``code``, ``settings``, or ``program`` if it was not.
+        created_at: When it was created; an ``interval`` counts from there, unless it has a start.
+        next_at: The next fire time; None once there is none.
+        due_at: When a scheduler has to look at it: ``next_at``, None while it is paused, disabled
+            or at its end, earlier than ``next_at`` while a fire waits.
+        last_at: The latest fire time that was dealt with; later ones only follow.
+        waiting_at: A fire that waits until the job of the last one has ended.
+        recent: Ids of its latest jobs, oldest first, at most ``RECENT``.
+        fired, missed, skipped: How many fires have enqueued a job, were too late, and overlapped.
+        paused_by, paused_at: Who paused it, and when.
+        disabled: Why it does not fire although nobody has paused it, or None.
+        revision: Grows with each change; a change that saw another revision is refused.
+    """
+
+    name: str
+    id: str
+    rule: ScheduleRule
+    job: JobRecord
+    expires_secs: float | None = None
+    origin: str = "program"
+    created_at: float = 0.0
+    next_at: float | None = None
+    due_at: float | None = None
+    last_at: float | None = None
+    waiting_at: float | None = None
+    recent: tuple[str, ...] = ()
+    fired: int = 0
+    missed: int = 0
+    skipped: int = 0
+    paused_by: str | None = None
+    paused_at: float | None = None
+    disabled: str | None = None
+    revision: int = 0
+
+    @property
+    def task(self) -> str:
+        """Full name of the task."""
+        return self.job.func_name
+
+    @property
+    def state(self) -> str:
+        """``active``, ``paused``, ``disabled`` or ``ended``."""
+        if self.disabled is not None:
+            return "disabled"
+        if self.paused_by is not None:
+            return "paused"
+        return "ended" if self.next_at is None and self.waiting_at is None else "active"
+
+    def encode(self) -> bytes:
+        """Return the record as bytes (MessagePack)."""
+        return _encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes | memoryview) -> ScheduleRecord:
+        """Return the record that ``encode`` wrote. Raises: PayloadError: the bytes are damaged."""
+        try:
+            return _decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise PayloadError(f"a schedule cannot be read ({error})") from error
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ScheduleRecord).decode
+
+
+class ScheduleChange(NamedTuple):
+    """A change of one schedule, written only if the schedule is still as it was seen.
+
+    Attributes:
+        name: Of the schedule.
+        revision: The revision that was seen; 0 if there was no such schedule.
+        after: What it becomes, with a higher revision; None removes it.
+        jobs: What is enqueued in the same step. A job whose id is known already is left as it is.
+    """
+
+    name: str
+    revision: int
+    after: ScheduleRecord | None
+    jobs: tuple[JobRecord, ...] = ()

@@ -1,0 +1,301 @@
+"""``Schedule``: the handle that ``.schedule()`` returns, and how schedules are made and found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import blake2b
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from msgspec import msgpack
+
+from nuvom.core.guard import engine_call
+from nuvom.core.ids import new_id
+from nuvom.core.options import check_task_name
+from nuvom.errors import (
+    CapabilityMissing,
+    InvalidSchedule,
+    InvalidTaskOption,
+    ScheduleNotFound,
+)
+from nuvom.job import Job
+from nuvom.runtime import Runtime, current_runtime
+from nuvom.scheduler import planner
+from nuvom.scheduler.record import ScheduleChange, ScheduleRecord, ScheduleRule
+from nuvom.scheduler.trigger import checked_rule, describe, fires_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from nuvom.core.options import CallOptions
+    from nuvom.core.record import JobRecord
+    from nuvom.registry.registry import TaskDefinition
+    from nuvom.scheduler.store import BaseScheduleStore
+
+_PAGE = 500
+_MOST_NAME_CHARS = 200
+_OF_THE_FIRE = ("delay", "run_at", "connection")
+
+
+class Schedule:
+    """A handle for one schedule. Equal to any other handle with the same name.
+
+    Attributes:
+        name: Its identity.
+        record: The schedule as stored when this handle was made or last used.
+    """
+
+    __slots__ = ("_runtime", "name", "record")
+
+    def __init__(self, record: ScheduleRecord, runtime: Runtime) -> None:
+        self.name = record.name
+        self.record = record
+        self._runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"<schedule {self.name}: {self.task} {self.description}, {self.state}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    # ---- what it is ---------------------------------------------------------------------
+
+    @property
+    def task(self) -> str:
+        """Full name of the task."""
+        return self.record.task
+
+    @property
+    def rule(self) -> ScheduleRule:
+        """When it fires; see ``nuvom.scheduler.record.ScheduleRule``."""
+        return self.record.rule
+
+    @property
+    def description(self) -> str:
+        """When it fires, in plain English."""
+        return describe(self.record.rule)
+
+    @property
+    def state(self) -> str:
+        """``active``, ``paused``, ``disabled`` or ``ended``."""
+        return self.record.state
+
+    @property
+    def next_at(self) -> datetime | None:
+        """The next fire time in UTC, as far as is known here; None if there is none."""
+        return _utc(self.record.next_at) if self.state == "active" else None
+
+    @property
+    def last_at(self) -> datetime | None:
+        """The latest fire time that was dealt with, in UTC."""
+        return _utc(self.record.last_at)
+
+    @property
+    def jobs(self) -> list[Job[Any]]:
+        """Its latest jobs, oldest first, at most ten."""
+        return [Job(job_id, self._runtime) for job_id in self.record.recent]
+
+    @engine_call
+    def next(self, count: int = 1) -> list[datetime]:
+        """Return its next fire times in UTC, at most ``count``; none while it does not fire."""
+        record = self._refreshed()
+        if record.state != "active" or record.next_at is None:
+            return []
+        later = fires_after(record.rule, record.created_at, record.next_at)
+        times = [record.next_at, *islice(later, max(count - 1, 0))][:count]
+        return [datetime.fromtimestamp(at, UTC) for at in times]
+
+    @engine_call
+    def refresh(self) -> Schedule:
+        """Read the schedule again; return this handle. Raises: ScheduleNotFound."""
+        self._refreshed()
+        return self
+
+    # ---- what can be done with it -------------------------------------------------------
+
+    @engine_call
+    def pause(self, by: str = "program") -> None:
+        """Keep it from firing until ``resume``. Fires meanwhile are not made up for."""
+        self._change(lambda seen, now: planner.paused(seen, by, now))
+
+    @engine_call
+    def resume(self) -> None:
+        """Undo ``pause``."""
+        self._change(planner.resumed)
+
+    @engine_call
+    def run_now(self) -> Job[Any]:
+        """Enqueue its job now, besides its fire times, whatever state it is in."""
+        store = store_of(self._runtime)
+        while True:
+            seen = self._refreshed()
+            change = planner.fired_now(seen, store.clock.now())
+            with self._runtime.dispatcher.sending(change.jobs) as sent:
+                if not store.inserts_jobs:
+                    self._runtime.queue.enqueue(sent[0])
+                if not store.apply([change._replace(jobs=tuple(sent))])[0]:
+                    continue
+            self._runtime.dispatcher.tell_enqueued(sent)
+            return Job(sent[0].id, self._runtime, sent[0])
+
+    @engine_call
+    def update(self, **options: Any) -> None:
+        """Change its rule: the options of ``Task.schedule`` but ``name``; others stay.
+
+        Raises: InvalidSchedule; ScheduleNotFound.
+        """
+
+        def change(seen: ScheduleRecord, now: float) -> ScheduleChange:
+            rule = checked_rule(options, now, seen.rule)
+            return planner.updated(seen, rule=rule, now=now)
+
+        self._change(change)
+
+    @engine_call
+    def delete(self) -> bool:
+        """Remove it; its jobs stay. Returns: False if there was none any more."""
+        try:
+            self._change(lambda seen, _: ScheduleChange(seen.name, seen.revision, None))
+        except ScheduleNotFound:
+            return False
+        return True
+
+    def _refreshed(self) -> ScheduleRecord:
+        self.record = _found(store_of(self._runtime), self.name)
+        return self.record
+
+    def _change(self, decide: Callable[[ScheduleRecord, float], ScheduleChange]) -> None:
+        """Write a change, deciding again if the schedule has changed meanwhile."""
+        store = store_of(self._runtime)
+        while True:
+            change = decide(self._refreshed(), store.clock.now())
+            if store.apply([change])[0]:
+                self.record = change.after or self.record
+                return
+
+
+def _utc(moment: float | None) -> datetime | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC)
+
+
+# ---- making and finding --------------------------------------------------------------------
+
+
+def store_of(runtime: Runtime) -> BaseScheduleStore:
+    """Return where schedules are kept.
+
+    Raises: CapabilityMissing: the queue keeps none, and ``scheduler_backend`` names nothing else.
+    """
+    if runtime.schedule_store is None:
+        name = runtime.queue.name or type(runtime.queue).__name__
+        raise CapabilityMissing(
+            name,
+            "schedules",
+            "it keeps jobs only; the setting scheduler_backend can name a store for schedules, and "
+            "memory, file, sqlite, postgres and redis keep them, too",
+        )
+    return runtime.schedule_store
+
+
+@engine_call
+def create(
+    definition: TaskDefinition,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    call: CallOptions,
+    *,
+    options: Mapping[str, Any],
+    name: str | None,
+) -> Schedule:
+    """Store the schedule of a call; see ``Task.schedule``."""
+    runtime = current_runtime()
+    store = store_of(runtime)
+    now = store.clock.now()
+    rule = checked_rule(options, now)
+    job = runtime.dispatcher.make_record(definition, args, kwargs, call)
+    return Schedule(put(store, wanted_record(job, call, rule, name)), runtime)
+
+
+def wanted_record(
+    job: JobRecord, call: CallOptions, rule: ScheduleRule, name: str | None
+) -> ScheduleRecord:
+    """Return the schedule of a call as it is to be, without what a store knows of it.
+
+    Args:
+        job: The record of the call, as ``.delay()`` would store it now.
+    Raises: InvalidSchedule: the name, or an option of the call, cannot be that of a schedule.
+    """
+    for option in _OF_THE_FIRE:
+        if option in call:
+            given = call.get(option)
+            raise InvalidSchedule(option, given, "no such option: a fire decides when a job starts")
+    if isinstance(call.get("expires"), datetime):
+        expected = "seconds or a timedelta after each fire"
+        raise InvalidSchedule("expires", call["expires"], expected)
+    expires_secs = job.expires_at and job.expires_at - job.created_at
+    if name is None:
+        seed = msgpack.encode((job.args, job.kwargs, rule.trigger))
+        name = f"{job.func_name}-{blake2b(seed, digest_size=4).hexdigest()}"
+    fired = job.replace(id="", created_at=0.0, run_at=0.0, expires_at=None)
+    return ScheduleRecord(checked_name(name), new_id(), rule, fired, expires_secs=expires_secs)
+
+
+def checked_name(name: object) -> str:
+    """Return a name that a schedule may have. Raises: InvalidSchedule."""
+    try:
+        check_task_name(name)
+    except InvalidTaskOption:
+        name = None
+    if not isinstance(name, str) or len(name) > _MOST_NAME_CHARS:
+        expected = f"a text of 1 to {_MOST_NAME_CHARS} characters without line breaks"
+        raise InvalidSchedule("name", name, expected)
+    return name
+
+
+def put(store: BaseScheduleStore, wanted: ScheduleRecord) -> ScheduleRecord:
+    """Store a schedule under its name, or update the one that has it; return it as stored."""
+    while True:
+        seen, now = store.get(wanted.name), store.clock.now()
+        if seen is None:
+            change = planner.created(wanted, now)
+        elif not planner.differs(seen, wanted):
+            return seen
+        else:
+            change = planner.adjusted(seen, wanted, now)
+        if store.apply([change])[0] and change.after is not None:
+            return change.after
+
+
+def _found(store: BaseScheduleStore, name: str) -> ScheduleRecord:
+    record = store.get(name)
+    if record is None:
+        raise ScheduleNotFound(name, (one.name for one in islice(all_records(store), 10_000)))
+    return record
+
+
+def all_records(store: BaseScheduleStore) -> Iterator[ScheduleRecord]:
+    """Yield all schedules of a store by name."""
+    after: str | None = None
+    while page := store.page(after, _PAGE):
+        yield from page
+        after = page[-1].name
+
+
+@engine_call
+def schedules() -> list[Schedule]:
+    """Return all schedules of the current project, by name.
+
+    Raises: CapabilityMissing: its store keeps none; BackendUnavailable.
+    """
+    runtime = current_runtime()
+    return [Schedule(record, runtime) for record in all_records(store_of(runtime))]
+
+
+@engine_call
+def find(name: str) -> Schedule:
+    """Return a schedule of the current project. Raises: ScheduleNotFound."""
+    runtime = current_runtime()
+    return Schedule(_found(store_of(runtime), name), runtime)

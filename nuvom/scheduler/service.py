@@ -1,0 +1,147 @@
+"""The scheduler: fires schedules when they are due, in a thread of a worker or of its own process.
+
+Any number may run at once, and none of them leads. Each looks at what is due, plans, and writes
+each plan only if the schedule is still as it was seen, together with the jobs: whoever comes second
+has no effect. Between two fires it sleeps until the next one, or until it is told that a schedule
+has become due earlier.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.errors import NuvomError, ScheduleError
+from nuvom.events import BackendFailed, ScheduleFired, ScheduleMissed
+from nuvom.execution.failures import stored_error
+from nuvom.inspection import Inspector
+from nuvom.scheduler.planner import Plan, disabled, job_of, plan
+from nuvom.scheduler.record import ScheduleChange
+from nuvom.scheduler.schedule import store_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nuvom.core.record import JobRecord
+    from nuvom.runtime import Runtime
+    from nuvom.scheduler.record import ScheduleRecord
+    from nuvom.scheduler.store import ScheduleWaiter
+
+LOOK_SECS = 30.0
+"""The longest sleep: somebody may have set the clock, or a wake-up may have been lost."""
+
+_BATCH = 500  # schedules fired in one step
+_RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after consecutive failures of the store
+
+
+class Scheduler:
+    """Fires the schedules of one project.
+
+    Raises: CapabilityMissing: the store keeps no schedules.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._store = store_of(runtime)
+        self._clock = self._store.clock
+        self._stopping = threading.Event()
+        self._waiter: ScheduleWaiter | None = None
+        self._thread: threading.Thread | None = None
+        self._failures = 0
+
+    # ---- life ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run in a thread in the background."""
+        self._thread = threading.Thread(target=self.run, name="nuvom-scheduler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End at once what ``run`` does, and wait for the thread of ``start``. Idempotent."""
+        self._stopping.set()
+        waiter = self._waiter
+        if waiter is not None:
+            waiter.poke()
+        if self._thread is not None:
+            self._thread.join()
+
+    def run(self) -> None:
+        """Fire schedules until ``stop`` is called. Failures of the store only delay it."""
+        while not self._stopping.is_set():
+            try:
+                with self._store.waiter() as waiter:
+                    self._waiter = waiter
+                    self._run_listening(waiter)
+            except NuvomError as error:
+                self._failures += 1
+                self._runtime.bus.emit(BackendFailed("schedule", stored_error("schedule", error)))
+                pause_secs = _RETRY_SECS[min(self._failures, len(_RETRY_SECS)) - 1]
+                SYSTEM_CLOCK.wait(self._stopping, pause_secs)
+
+    def _run_listening(self, waiter: ScheduleWaiter) -> None:
+        while not self._stopping.is_set():
+            wait_secs = self.step()
+            self._failures = 0
+            if wait_secs > 0 and not self._stopping.is_set():  # a poke from now on is not missed
+                self._clock.wait(waiter, wait_secs)
+
+    # ---- one step -----------------------------------------------------------------------
+
+    def step(self) -> float:
+        """Fire everything that is due now; return how many seconds there is nothing to do.
+
+        Raises what the store raises.
+        """
+        now = self._clock.now()
+        while due := self._store.due(now, _BATCH):
+            self._fire(due, now)
+            if self._stopping.is_set():
+                return 0.0
+        next_at = self._store.next_due_at()
+        if next_at is None:
+            return LOOK_SECS
+        return min(max(next_at - self._clock.now(), 0.0), LOOK_SECS)
+
+    def _fire(self, due: Sequence[ScheduleRecord], now: float) -> None:
+        planned: list[tuple[ScheduleRecord, Plan]] = []
+        changes: list[ScheduleChange] = []
+        for seen in due:
+            try:
+                found = plan(seen, now, is_busy=self._is_busy(seen))
+            except ScheduleError as error:  # its time zone is not known here, say
+                changes.append(disabled(seen, error.what, now))
+                continue
+            jobs = tuple(job_of(seen, at, now) for at in found.fires)
+            changes.append(ScheduleChange(seen.name, seen.revision, found.after, jobs))
+            planned.append((seen, found))
+        with self._runtime.dispatcher.sending([job for one in changes for job in one.jobs]) as sent:
+            sending = iter(sent)
+            changes = [one._replace(jobs=tuple(next(sending) for _ in one.jobs)) for one in changes]
+            if not self._store.inserts_jobs:
+                for job in sent:
+                    self._runtime.queue.enqueue(job)
+            written = self._store.apply(changes)
+        mine = zip(changes, written, strict=True)
+        fired = {one.name: one.jobs for one, is_written in mine if is_written}
+        for seen, found in planned:
+            if seen.name in fired:
+                self._tell(seen, found, fired[seen.name], now)
+
+    def _is_busy(self, seen: ScheduleRecord) -> bool:
+        """Whether the job of the last fire is not final."""
+        if seen.rule.overlap == "allow" or not seen.recent:
+            return False
+        last = Inspector(self._runtime).look(seen.recent[-1])
+        return last is not None and not last.status.is_final
+
+    def _tell(
+        self, seen: ScheduleRecord, found: Plan, jobs: tuple[JobRecord, ...], now: float
+    ) -> None:
+        bus = self._runtime.bus
+        self._runtime.dispatcher.tell_enqueued(jobs)
+        if ScheduleFired in bus.active:
+            for job, at in zip(jobs, found.fires, strict=True):
+                bus.emit(ScheduleFired(seen.name, job, at, now - at))
+        if (found.missed or found.skipped) and ScheduleMissed in bus.active:
+            bus.emit(ScheduleMissed(seen.name, found.missed, found.skipped))
