@@ -96,6 +96,12 @@ TEMPLATES = [{{"BACKEND": "django.template.backends.django.DjangoTemplates", "AP
 STATIC_URL = "/static/"
 ROOT_URLCONF = "trial.urls"
 """
+ROLLED_BACK = """
+TASKS["default"]["OPTIONS"] = {}
+if "postgres" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["TEST"] = {"NAME": NUVOM["postgres_schema"]}  # a database of its own
+    del DATABASES["default"]["OPTIONS"]["options"]
+"""
 ADMIN_URLS = """
 from django.contrib import admin
 from django.urls import path
@@ -281,6 +287,16 @@ def test_tests_of_the_project_keep_their_jobs_to_themselves(site: Project) -> No
     assert "Ran 4 tests" in shown
     assert "OK" in shown.splitlines()
     assert not (site.folder / ".nuvom" / "nuvom.db").exists()
+
+
+def test_jobs_of_a_test_are_rolled_back_with_it(project: Project) -> None:
+    with (project.folder / "config" / "trial.py").open("a") as settings:
+        settings.write(ROLLED_BACK)
+    shutil.copy(KIT / "rollback_tests.py", project.folder / "trial" / "tests.py")
+    shown = project.manage("test", "--noinput", "trial", fails=True)
+    assert "Ran 10 tests" in shown, shown
+    assert "OK" in shown.splitlines(), shown
+    assert project.jobs() == []
 
 
 def test_a_plain_worker_needs_only_the_hooks(site: Project) -> None:
