@@ -138,7 +138,8 @@ class Coroutines(TransactionTestCase):
         reset()
 
     async def test_neither_the_loop_nor_djangos_thread_waits_for_the_store(self) -> None:
-        queue, loop = current_runtime().queue, asyncio.get_running_loop()
+        queue: Any = current_runtime().queue
+        loop = asyncio.get_running_loop()
         begun, can_go, have_gone = asyncio.Event(), Event(), set[bool]()
 
         def slow(method: Any) -> Any:
