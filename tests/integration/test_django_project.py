@@ -62,9 +62,9 @@ def orders():
 """
 ELSEWHERE = """
 import django.tasks
-@django.tasks.task(priority=3)
-def double(number):
-    return 2 * number
+@django.tasks.task(priority=3, queue_name="mail", takes_context=True)
+def double(context, number):
+    return context.attempt * 2 * number
 """
 SETTINGS = """
 from config.settings import *
@@ -357,8 +357,13 @@ def test_a_plain_worker_needs_only_the_hooks(site: Project) -> None:
 
 
 def test_a_task_in_any_module_is_found_without_importing_it(site: Project) -> None:
+    with (site.folder / "config" / "trial.py").open("a") as settings:
+        settings.write('TASKS["default"]["QUEUES"] = ["default", "mail"]')
     assert "trial.jobs.double" in site.manage("nuvom", "discover")
-    job = site.manage("nuvom", "run", "trial.jobs.double", "4", "-q").strip()
+    job, *warnings = site.manage("nuvom", "run", "trial.jobs.double", "4", fails=True).split("\n")
+    assert "sets more options in code" in "".join(warnings)
+    shown = json.loads(site.manage("nuvom", "inspect", job, "--json"))
+    assert (shown["queue"], shown["priority"]) == ("mail", -3)
     site.burst()
     found = site.program(
         "from trial.jobs import double\n"

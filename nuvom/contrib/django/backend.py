@@ -38,7 +38,7 @@ from nuvom.runtime import current_runtime
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from nuvom.core.options import CallOptions, TaskOptions
+    from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
 
     Given = tuple[list[Any], dict[str, Any]]
@@ -107,11 +107,10 @@ class NuvomBackend(BaseTaskBackend):
         super().validate_task(task)
         try:
             given = self._given(task)
-            options = task_options(given)
-            task_options({"queue": task.queue_name})
+            task_options({**given, "queue": task.queue_name})
         except NuvomError as error:
             raise InvalidTask(str(error)) from error
-        self._register(task, options, known_options(given))
+        self._register(task, given)
 
     def _given(self, task: Any) -> dict[str, Any]:
         """Return the options of a task: of the first pattern that fits, and its own."""
@@ -123,16 +122,18 @@ class NuvomBackend(BaseTaskBackend):
         return {**_named_as_in_nuvom(found), **_named_as_in_nuvom(known(own))}
 
     @staticmethod
-    def _register(task: Any, options: TaskOptions, given: frozenset[str]) -> None:
+    def _register(task: Any, given: dict[str, Any]) -> None:
         registry, path = default_registry(), task.module_path
         before = registry.get(path)
         call = call_of(before)
-        if before is not None and call is not None and call.is_same(task):
-            if before.options == options:
-                return
+        is_same = call is not None and call.is_same(task)
+        if call is not None and is_same:
             task = call.task  # as it was decorated, not a copy made by using()
-        definition = TaskDefinition(path, TaskCall(task), options, given=given)
-        registry.register(definition, force=call is not None)
+        given = {**given, "queue": task.queue_name, "priority": -int(task.priority)}
+        options = task_options(given)
+        if before is None or not is_same or before.options != options:
+            definition = TaskDefinition(path, TaskCall(task), options, given=known_options(given))
+            registry.register(definition, force=call is not None)
 
     def import_tasks(self) -> None:
         """Import the modules with tasks of all apps, once, which registers their tasks."""

@@ -15,6 +15,7 @@ from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
 from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
+import nuvom
 from nuvom.contrib.django import JobCancelled, JobDead, NuvomTask
 from nuvom.contrib.django.conformance import TaskBackendCases, tasks
 from nuvom.contrib.django.results import task_result
@@ -86,6 +87,12 @@ class Options(SimpleTestCase):
         record = Job.load(made.enqueue().id).record
         self.assertEqual((record.max_retries, record.timeout_secs), (2, 3))
         self.assertEqual(record.retry and record.retry.backoff, "linear")
+
+    def test_queue_and_priority_of_the_decorator_count_for_nuvoms_own_means(self) -> None:
+        made = NuvomTask(**{**COMMON, "priority": 7, "queue_name": "mail"})
+        made.using(priority=-9, queue_name="other").enqueue()
+        job = nuvom.enqueue(made.module_path)
+        self.assertEqual((job.record.queue, job.record.priority), ("mail", -7))
 
     def test_wrong_options_are_refused(self) -> None:
         wrong: list[dict[str, Any]] = [
