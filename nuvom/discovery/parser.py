@@ -41,7 +41,7 @@ UNKNOWN = "?"
 NO_PATHS: Paths = frozenset()
 _PARTS_OF_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 _TOO_DEEP = "it cannot be parsed: it is nested too deeply"
-_UNPACKED = "**"
+UNPACKED = "**"
 _MOST_TEXT = 200  # characters of a text that may be part of a name
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _NESTED_DECORATOR = re.compile(rb"^[ \t]*@", re.MULTILINE)
@@ -494,7 +494,7 @@ class _Reader:
         literal: dict[str, Any] = {}
         dynamic: dict[str, Paths] = {}
         for keyword in call.keywords:
-            name = keyword.arg or _UNPACKED
+            name = keyword.arg or UNPACKED
             try:
                 literal[name] = plain_value(keyword.value if keyword.arg else None)
             except (NotPlainError, RecursionError):

@@ -18,6 +18,7 @@ from nuvom.discovery.parser import (
     JOINED,
     NOTHING,
     UNKNOWN,
+    UNPACKED,
     Call,
     Facts,
     Function,
@@ -29,7 +30,7 @@ from nuvom.discovery.parser import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-NUVOM, SHIM = "Nuvom", "Celery on Nuvom"
+NUVOM, SHIM, DJANGO = "Nuvom", "Celery on Nuvom", "Django on Nuvom"
 # `nuvom.task` is the decorator; the module of that name also exports it as `task`.
 DECORATORS = {
     **dict.fromkeys(("nuvom.task", "nuvom.task.task"), NUVOM),
@@ -42,6 +43,7 @@ DECORATORS = {
         for name in ("task", "db_task", "periodic_task", "db_periodic_task")
     },
 }
+_OF_FRAMEWORKS = {"django.tasks.task": DJANGO}  # if the setting `task_decorators` names them
 # Objects of other engines whose methods are decorators of tasks.
 _APPLICATIONS = {
     "celery.Celery": ("Celery", ("task",)),
@@ -66,7 +68,6 @@ _PARTIAL = "functools.partial"
 _CALLABLE = frozenset({_PARTIAL, *_SAME_OBJECT, *_APPLICATIONS})
 _MOST_STEPS = 25  # from one name to the next; a longer way is a circle
 _MOST_WORK = 200  # steps for one answer; functions may call each other without end
-_UNPACKED = "**"
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -79,7 +80,7 @@ class DecoratorValue:
         options: The options known so far, in plain JSON types.
         dynamic: The names of those that only the code knows.
         refused: What ``@task`` does not accept, as written.
-        is_given: Whether the setting ``task_decorators`` names it. Its options are its own.
+        is_given: Whether the setting ``task_decorators`` names it, and its options are unknown.
     """
 
     engine: str = NUVOM
@@ -372,9 +373,9 @@ class References:
         return self._found[path]
 
     def _looked_up(self, path: str) -> list[Value]:
-        if path in self._given:
-            return [DecoratorValue(dynamic=frozenset({_UNPACKED}), is_given=True)]
-        engine = DECORATORS.get(path)
+        if path in self._given and path not in _OF_FRAMEWORKS:
+            return [DecoratorValue(dynamic=frozenset({UNPACKED}), is_given=True)]
+        engine = (_OF_FRAMEWORKS if path in self._given else DECORATORS).get(path)
         if engine is not None:
             return [DecoratorValue(engine)]
         before, _, last = path.rpartition(".")

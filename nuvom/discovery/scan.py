@@ -24,8 +24,8 @@ from nuvom.discovery.description import without_first
 from nuvom.discovery.entries import Duplicate, Problem, TaskEntry
 from nuvom.discovery.ignore import IgnoreRules, PatternList
 from nuvom.discovery.modules import Cache, Modules, Outcome, guess_roots
-from nuvom.discovery.parser import NEWER
-from nuvom.discovery.references import NUVOM, SHIM
+from nuvom.discovery.parser import NEWER, UNPACKED
+from nuvom.discovery.references import DJANGO, NUVOM, SHIM
 from nuvom.discovery.walker import Walker
 from nuvom.errors import InvalidTaskOption, ProjectNotFound, plural
 
@@ -50,6 +50,15 @@ _OF_SHIM = {
     "ignore_result": "store_result",
 }
 _ENDLESS = 2**31 - 1
+_OF_DJANGO = {
+    "queue_name": "queue",
+    "priority": "priority",
+    "retries": "retries",
+    "max_attempts": "retries",
+    "timeout": "timeout_secs",
+    "backoff": "backoff",
+    "isolation": "isolation",
+}
 
 
 class Hints(NamedTuple):
@@ -179,7 +188,7 @@ class _Findings:
         module, obstacle = self._modules.names[file]
         if made is None:
             self._note_unfollowed(file, sighting, module)
-        elif made.decorator.engine not in (NUVOM, SHIM):
+        elif made.decorator.engine not in (NUVOM, SHIM, DJANGO):
             self._others.append(made.decorator.engine)
         else:
             told = sighting.obstacle or obstacle
@@ -187,6 +196,8 @@ class _Findings:
             decorator = made.decorator
             if decorator.engine == SHIM or _is_given_shim(decorator):
                 entry, decorator = _of_shim(entry, decorator)
+            elif decorator.engine == DJANGO:
+                entry, decorator = _of_django(entry, decorator)
             self._entries.append(self._described(entry, decorator, told))
 
     def _report_wrappers(self) -> None:
@@ -280,6 +291,26 @@ def _of_shim(entry: TaskEntry, given: DecoratorValue) -> tuple[TaskEntry, Decora
         known["store_result"] = not known["store_result"]
     dynamic = frozenset(_OF_SHIM[name] for name in given.dynamic if name in _OF_SHIM)
     return entry, replace(given, options=known, dynamic=dynamic, refused="")
+
+
+def _of_django(entry: TaskEntry, given: DecoratorValue) -> tuple[TaskEntry, DecoratorValue]:
+    """Return a task of ``django.tasks`` with Nuvom's options, and without ``context``.
+
+    Its settings may have more options for it (``task_options``), which discovery does not read.
+    """
+    options = {"queue_name": "default", "priority": 0, **given.options}
+    if options.get("takes_context") is True:
+        entry = msgspec.structs.replace(entry, signature=without_first(entry.signature))
+    known = {
+        own: options[name] for name, own in _OF_DJANGO.items() if options.get(name) is not None
+    }
+    if isinstance(known.get("priority"), int):
+        known["priority"] = -known["priority"]  # there, higher runs first
+    if isinstance(options.get("max_attempts"), int):
+        known["retries"] = options["max_attempts"] - 1
+    dynamic = {_OF_DJANGO.get(name, name) for name in given.dynamic} & {*_OF_DJANGO.values()}
+    known = {name: value for name, value in known.items() if name not in dynamic}
+    return entry, replace(given, options=known, dynamic=frozenset({*dynamic, UNPACKED}))
 
 
 def _newer_said_once(problems: list[Problem]) -> Iterator[Problem]:

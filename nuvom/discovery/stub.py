@@ -21,6 +21,7 @@ from nuvom.registry.signature import SourceText
 if TYPE_CHECKING:
     from nuvom.discovery.entries import TaskEntry
 
+_UNPACKED = "**"  # as the parser has it, which is not loaded here
 _ONLY_IN_CODE = frozenset(
     {
         *("retry_on", "discard_on", "before_job", "after_job", "on_error"),
@@ -64,9 +65,13 @@ def stand_in(signature: str) -> Any:  # noqa: ANN401  # in place of a function
 
 
 def unknown_options(entry: TaskEntry) -> list[str]:
-    """Return the options that a job would carry but that only the task's code can compute."""
-    carried = {"**", *TaskOptions._fields} - _ONLY_IN_CODE
-    return [name for name in entry.dynamic_options if name in carried]
+    """Return the options that a job would carry but that only the task's code can compute.
+
+    For options that have no names here, such as those of an unpacked mapping: ``more options``.
+    """
+    carried = {_UNPACKED, *TaskOptions._fields} - _ONLY_IN_CODE
+    found = [name for name in entry.dynamic_options if name in carried]
+    return ["more options" if name == _UNPACKED else name for name in found]
 
 
 def signature_of(text: str) -> inspect.Signature:

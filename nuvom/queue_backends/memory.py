@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import copy
 from threading import Condition, RLock
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -14,7 +15,7 @@ from nuvom.queue_backends.table_queue import TableQueue
 from nuvom.queue_backends.table_schedules import TableSchedules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from nuvom.core.clock import Waitable
     from nuvom.core.record import JobRecord
@@ -118,6 +119,24 @@ class MemoryJobQueue(TableQueue):
     def schedules(self) -> TableSchedules:
         """Return the schedules in the same table."""
         return TableSchedules(self)
+
+    # ---- rollback -------------------------------------------------------------------------
+
+    def savepoint(self) -> list[Operation]:
+        """Return the present state of all jobs, for ``rollback``."""
+        return self.turn(lambda table: [copy(one) for one in table.snapshot()])
+
+    def rollback(self, savepoint: Iterable[Operation]) -> None:
+        """Make all jobs what they were at a savepoint; jobs that came later are gone.
+
+        Args:
+            savepoint: What ``savepoint`` returned, also in another queue; empty removes all jobs.
+        """
+        table = Table()
+        for one in savepoint:
+            table.apply(copy(one))
+        with self.lock:
+            self.table = table
 
     # ---- waiting --------------------------------------------------------------------------
 

@@ -62,9 +62,9 @@ def orders():
 """
 ELSEWHERE = """
 import django.tasks
-@django.tasks.task(priority=3)
-def double(number):
-    return 2 * number
+@django.tasks.task(priority=3, queue_name="mail", takes_context=True)
+def double(context, number):
+    return context.attempt * 2 * number
 """
 SETTINGS = """
 from config.settings import *
@@ -95,6 +95,12 @@ TEMPLATES = [{{"BACKEND": "django.template.backends.django.DjangoTemplates", "AP
         "django.contrib.messages.context_processors.messages"]}}}}]
 STATIC_URL = "/static/"
 ROOT_URLCONF = "trial.urls"
+"""
+ROLLED_BACK = """
+TASKS["default"]["OPTIONS"] = {}
+if "postgres" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["TEST"] = {"NAME": NUVOM["postgres_schema"]}  # a database of its own
+    del DATABASES["default"]["OPTIONS"]["options"]
 """
 ADMIN_URLS = """
 from django.contrib import admin
@@ -283,6 +289,62 @@ def test_tests_of_the_project_keep_their_jobs_to_themselves(site: Project) -> No
     assert not (site.folder / ".nuvom" / "nuvom.db").exists()
 
 
+def test_jobs_of_a_test_are_rolled_back_with_it(project: Project) -> None:
+    with (project.folder / "config" / "trial.py").open("a") as settings:
+        settings.write(ROLLED_BACK)
+    shutil.copy(KIT / "rollback_tests.py", project.folder / "trial" / "tests.py")
+    shown = project.manage("test", "--noinput", "trial", fails=True)
+    assert "Ran 10 tests" in shown, shown
+    assert "OK" in shown.splitlines(), shown
+    assert project.jobs() == []
+
+
+def test_a_worker_takes_the_options_of_djangos_database_worker(site: Project) -> None:
+    with (site.folder / "config" / "trial.py").open("a") as settings:
+        settings.write('TASKS["default"]["QUEUES"] = []')
+    site.program("for queue in 'abcc': tasks.query.using(queue_name=queue).enqueue(1)\nprint(1)")
+
+    def left() -> str:
+        rows = json.loads(site.manage("nuvom", "queues", "--json"))["queues"]
+        return "".join(sorted(one["queue"] * one["ready"] for one in rows))
+
+    no_effect = ("--interval", "0.5", "--no-startup-delay", "--no-reload", "--max-threads", "2")
+    site.manage("nuvom", "runworker", "--queue-name", "a,b", "--batch", *no_effect)
+    assert left() == "cc"
+    site.manage("nuvom", "runworker", "--queue-name=*", "--max-tasks", "1")
+    assert left() == "c"
+    site.manage("nuvom", "runworker", "--queue-name", "*", "--exclude-queues", "c", "--batch")
+    assert left() == "c"
+    site.manage("nuvom", "runworker", "--batch", "10", "--burst", "--processes", "2")
+    assert left() == ""
+
+
+REFUSED = {
+    "--worker-id w1": "--worker-id has no equivalent here: each worker gets a new id",
+    "--backend default": "--backend has no equivalent here: a worker runs the tasks of all",
+    "--queue-name a --queues b": "--queue-name and --queues are the same option",
+    "--max-tasks 1 --max-jobs 1": "--max-tasks and --max-jobs are the same option",
+    "--batch --reload": "--batch ends the worker, and --reload keeps one",
+    "--batch 0": "'-b' / '--batch'",
+    "--interval -1": "--interval",
+}
+
+
+def test_options_that_cannot_be_kept_are_refused(site: Project) -> None:
+    for options, told in REFUSED.items():
+        shown = site.manage("nuvom", "runworker", *options.split(), fails=True)
+        assert told in " ".join(shown.split()), shown
+
+
+def test_plain_nuvom_takes_only_its_own_options(site: Project) -> None:
+    assert "No such option" in site.python(
+        "-m", "nuvom", "runworker", "--max-tasks", "1", fails=True
+    )
+    shown = site.manage("nuvom", "runworker", "--help")
+    assert "--max-tasks" in shown
+    assert "--worker-id" not in shown
+
+
 def test_a_plain_worker_needs_only_the_hooks(site: Project) -> None:
     job = site.program("print(json.dumps(tasks.query.enqueue(7).id))")
     (site.folder / "nuvom.toml").write_text('hooks = "nuvom.contrib.django.hooks"')
@@ -295,8 +357,13 @@ def test_a_plain_worker_needs_only_the_hooks(site: Project) -> None:
 
 
 def test_a_task_in_any_module_is_found_without_importing_it(site: Project) -> None:
+    with (site.folder / "config" / "trial.py").open("a") as settings:
+        settings.write('TASKS["default"]["QUEUES"] = ["default", "mail"]')
     assert "trial.jobs.double" in site.manage("nuvom", "discover")
-    job = site.manage("nuvom", "run", "trial.jobs.double", "4", "-q").strip()
+    job, *warnings = site.manage("nuvom", "run", "trial.jobs.double", "4", fails=True).split("\n")
+    assert "sets more options in code" in "".join(warnings)
+    shown = json.loads(site.manage("nuvom", "inspect", job, "--json"))
+    assert (shown["queue"], shown["priority"]) == ("mail", -3)
     site.burst()
     found = site.program(
         "from trial.jobs import double\n"

@@ -47,9 +47,10 @@ def test_the_backend_passes_the_conformance_kit(backend: str, django: Path | Non
     assert int(skipped[1]) == LEFT_OUT[backend]
 
 
+@pytest.mark.parametrize("own", ["Options", "Coroutines"])
 @versions
-def test_options_of_nuvom_reach_the_job(django: Path | None) -> None:
-    label = f"{KIT}.backends.Options"
+def test_what_is_nuvoms_own_passes(own: str, django: Path | None) -> None:
+    label = f"{KIT}.backends.{own}"
     done = run("-m", "django", "test", "--settings", f"{KIT}.settings", label, folder=django)
     assert done.returncode == 0, done.stderr
 

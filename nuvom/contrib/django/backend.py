@@ -6,12 +6,14 @@ task is looked up among those that this process has imported; no stored name is 
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from asgiref.sync import sync_to_async
 from django.core import checks
 from django.db import connections, transaction
 from django.tasks.backends.base import BaseTaskBackend
@@ -36,8 +38,10 @@ from nuvom.runtime import current_runtime
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from nuvom.core.options import CallOptions, TaskOptions
+    from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
+
+    Given = tuple[list[Any], dict[str, Any]]
 
 _ALIASES = {"timeout": "timeout_secs"}
 _IN_TRANSACTION = (
@@ -103,11 +107,10 @@ class NuvomBackend(BaseTaskBackend):
         super().validate_task(task)
         try:
             given = self._given(task)
-            options = task_options(given)
-            task_options({"queue": task.queue_name})
+            task_options({**given, "queue": task.queue_name})
         except NuvomError as error:
             raise InvalidTask(str(error)) from error
-        self._register(task, options, known_options(given))
+        self._register(task, given)
 
     def _given(self, task: Any) -> dict[str, Any]:
         """Return the options of a task: of the first pattern that fits, and its own."""
@@ -119,16 +122,18 @@ class NuvomBackend(BaseTaskBackend):
         return {**_named_as_in_nuvom(found), **_named_as_in_nuvom(known(own))}
 
     @staticmethod
-    def _register(task: Any, options: TaskOptions, given: frozenset[str]) -> None:
+    def _register(task: Any, given: dict[str, Any]) -> None:
         registry, path = default_registry(), task.module_path
         before = registry.get(path)
         call = call_of(before)
-        if before is not None and call is not None and call.is_same(task):
-            if before.options == options:
-                return
+        is_same = call is not None and call.is_same(task)
+        if call is not None and is_same:
             task = call.task  # as it was decorated, not a copy made by using()
-        definition = TaskDefinition(path, TaskCall(task), options, given=given)
-        registry.register(definition, force=call is not None)
+        given = {**given, "queue": task.queue_name, "priority": -int(task.priority)}
+        options = task_options(given)
+        if before is None or not is_same or before.options != options:
+            definition = TaskDefinition(path, TaskCall(task), options, given=known_options(given))
+            registry.register(definition, force=call is not None)
 
     def import_tasks(self) -> None:
         """Import the modules with tasks of all apps, once, which registers their tasks."""
@@ -145,18 +150,45 @@ class NuvomBackend(BaseTaskBackend):
         Raises: InvalidTask; TypeError: the arguments are no JSON, or do not fit the function;
             QueueError: the store refuses the job. Nothing is stored then.
         """
-        self.validate_task(task)
-        definition = default_registry().get(task.module_path)
-        assert definition is not None  # noqa: S101  # it was just registered
-        given = normalize_json(list(args)), normalize_json(dict(kwargs))
+        definition, given = self._checked(task, args, kwargs)
         sent: list[Any] = []
 
         def send(record: JobRecord) -> None:
-            sent.append(self._new_result(task, record, *given))
+            sent.append(self._new_result(task, record, given))
             task_enqueued.send(type(self), task_result=sent[-1])
 
         record = self._store(definition, given, self._call_options(task), then=send)
-        return sent[-1] if sent else self._new_result(task, record, *given)
+        return sent[-1] if sent else self._new_result(task, record, given)
+
+    async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Do as ``enqueue`` without blocking the event loop, or Django's thread with the commit.
+
+        Transactions belong to the thread that Django has for synchronous code, as do synchronous
+        receivers of signals. A job that is enqueued inside a transaction is stored in that thread,
+        by ``enqueue``; a subclass that overrides ``enqueue`` should override this as well.
+        If it is cancelled, the job is stored or not.
+        """
+
+        def store() -> Any:
+            definition, given = self._checked(task, args, kwargs)
+            job = submit(definition, tuple(given[0]), given[1], self._call_options(task))
+            return self._new_result(task, job.record, given)
+
+        if await sync_to_async(lambda: connections[self.database].in_atomic_block)():
+            return await super().aenqueue(task, args, kwargs)
+        result = await asyncio.to_thread(store)
+        await task_enqueued.asend(type(self), task_result=result)
+        return result
+
+    def _checked(self, task: Any, args: Any, kwargs: Any) -> tuple[TaskDefinition, Given]:
+        """Return the definition of a valid task, and its arguments as JSON has them.
+
+        Raises: InvalidTask; TypeError: the arguments are no JSON.
+        """
+        self.validate_task(task)
+        definition = default_registry().get(task.module_path)
+        assert definition is not None  # noqa: S101  # it was just registered
+        return definition, (normalize_json(list(args)), normalize_json(dict(kwargs)))
 
     def _call_options(self, task: Any) -> CallOptions:
         run_after = task.run_after
@@ -176,7 +208,7 @@ class NuvomBackend(BaseTaskBackend):
     def _store(
         self,
         definition: TaskDefinition,
-        given: tuple[list[Any], dict[str, Any]],
+        given: Given,
         options: CallOptions,
         *,
         then: Callable[[JobRecord], None],
@@ -202,9 +234,7 @@ class NuvomBackend(BaseTaskBackend):
         then(record)
         return record
 
-    def _new_result(
-        self, task: Any, record: JobRecord, args: list[Any], kwargs: dict[str, Any]
-    ) -> Any:
+    def _new_result(self, task: Any, record: JobRecord, given: Given) -> Any:
         return TaskResult(
             task=task_of(task, record, self.alias),
             id=record.id,
@@ -213,8 +243,8 @@ class NuvomBackend(BaseTaskBackend):
             started_at=None,
             finished_at=None,
             last_attempted_at=None,
-            args=args,
-            kwargs=kwargs,
+            args=given[0],
+            kwargs=given[1],
             backend=self.alias,
             errors=[],
             worker_ids=[],
@@ -250,6 +280,10 @@ class NuvomBackend(BaseTaskBackend):
             kwargs=kwargs,
             value=inspector.result(snapshot),
         )
+
+    async def aget_result(self, result_id: str) -> Any:
+        """Do as ``get_result`` without blocking the event loop or Django's thread."""
+        return await asyncio.to_thread(self.get_result, result_id)
 
     # ---- check --------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,12 @@ def given_settings() -> dict[str, Any]:
     """Return the settings of Nuvom in ``settings.NUVOM``, and what Django needs beyond.
 
     While Django runs tests, jobs stay in memory unless ``environment`` is ``test``: no worker must
-    get them.
+    get them. They are rolled back with the transactions of tests.
     """
     given = {name: value for name, value in _own().items() if name != "root"}
     if _is_in_test_run() and given.get("environment") != "test":
         given.update(_IN_TESTS)
+        import_module("nuvom.contrib.django.rollback").follow_tests()  # which imports django.test
     return {**given, "hooks": HOOKS}
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from threading import Event, get_ident
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import django
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 from django.tasks import TaskResultStatus, default_task_backend, task
 from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
+from django.tasks.signals import task_enqueued
 from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
+import nuvom
 from nuvom.contrib.django import JobCancelled, JobDead, NuvomTask
 from nuvom.contrib.django.conformance import TaskBackendCases, tasks
 from nuvom.contrib.django.results import task_result
@@ -19,6 +26,7 @@ from nuvom.runtime import current_runtime, reset
 from nuvom.worker import Worker
 
 NUVOM = "nuvom.contrib.django.NuvomBackend"
+LIMIT_SECS = 10  # for what would never come
 
 
 class Nuvom(TaskBackendCases, TransactionTestCase):
@@ -80,6 +88,12 @@ class Options(SimpleTestCase):
         self.assertEqual((record.max_retries, record.timeout_secs), (2, 3))
         self.assertEqual(record.retry and record.retry.backoff, "linear")
 
+    def test_queue_and_priority_of_the_decorator_count_for_nuvoms_own_means(self) -> None:
+        made = NuvomTask(**{**COMMON, "priority": 7, "queue_name": "mail"})
+        made.using(priority=-9, queue_name="other").enqueue()
+        job = nuvom.enqueue(made.module_path)
+        self.assertEqual((job.record.queue, job.record.priority), ("mail", -7))
+
     def test_wrong_options_are_refused(self) -> None:
         wrong: list[dict[str, Any]] = [
             {"retries": -1},
@@ -123,6 +137,67 @@ class Options(SimpleTestCase):
         default_registry().unregister(tasks.echo.module_path)
         with self.assertRaises(TaskResultDoesNotExist):
             default_task_backend.get_result(result.id)
+
+
+@override_settings(TASKS={"default": {"BACKEND": NUVOM, "OPTIONS": {"enqueue_on_commit": True}}})
+class Coroutines(TransactionTestCase):
+    def setUp(self) -> None:
+        reset()
+
+    async def test_neither_the_loop_nor_djangos_thread_waits_for_the_store(self) -> None:
+        queue: Any = current_runtime().queue
+        loop = asyncio.get_running_loop()
+        begun, can_go, have_gone = asyncio.Event(), Event(), set[bool]()
+
+        def slow(method: Any) -> Any:
+            def called(*args: Any) -> Any:
+                loop.call_soon_threadsafe(begun.set)
+                have_gone.add(can_go.wait(LIMIT_SECS))
+                return method(*args)
+
+            return called
+
+        async def let_go(call: Any) -> Any:
+            begun.clear()
+            can_go.clear()
+            running = asyncio.create_task(call)
+            await begun.wait()
+            await sync_to_async(can_go.set)()
+            return await running
+
+        with patch.multiple(queue, enqueue=slow(queue.enqueue), get=slow(queue.get)):
+            result = await let_go(tasks.echo.aenqueue(1))
+            found = await let_go(default_task_backend.aget_result(result.id))
+        self.assertEqual((found.args, have_gone), ([1], {True}))
+
+    async def test_receivers_are_called_once_where_they_belong(self) -> None:
+        threads: list[tuple[str, int]] = []
+
+        def of_django(task_result: Any, **_: Any) -> None:
+            threads.append((task_result.id, get_ident()))
+
+        async def of_loop(task_result: Any, **_: Any) -> None:
+            threads.append((task_result.id, get_ident()))
+
+        task_enqueued.connect(of_django)
+        task_enqueued.connect(of_loop)
+        self.addCleanup(task_enqueued.disconnect, of_django)
+        self.addCleanup(task_enqueued.disconnect, of_loop)
+        result = await tasks.echo.aenqueue()
+        django_thread = await sync_to_async(get_ident)()
+        self.assertCountEqual(threads, [(result.id, django_thread), (result.id, get_ident())])
+
+    def test_in_a_transaction_the_job_waits_for_the_commit(self) -> None:
+        with transaction.atomic():
+            result = async_to_sync(tasks.echo.aenqueue)()
+            with self.assertRaises(TaskResultDoesNotExist):
+                default_task_backend.get_result(result.id)
+        self.assertEqual(default_task_backend.get_result(result.id).status, "READY")
+
+    async def test_a_call_that_does_not_fit_is_refused_and_not_stored(self) -> None:
+        with self.assertRaisesMessage(TypeError, "note"):
+            await tasks.note.aenqueue()
+        self.assertEqual(current_runtime().queue.qsize(), 0)
 
 
 COMMON: dict[str, Any] = {

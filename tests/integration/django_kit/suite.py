@@ -72,12 +72,18 @@ def _name(test: Any) -> str:
 
 def _replace_backends() -> None:
     from django.tasks.backends import dummy, immediate
+    from django.tasks.backends.base import BaseTaskBackend
 
     from nuvom.contrib.django import NuvomBackend
     from nuvom.runtime import current_runtime
     from nuvom.worker import Worker
 
-    class ImmediateBackend(NuvomBackend):
+    class SynchronousBackend(NuvomBackend):
+        """Calls ``enqueue()`` for ``aenqueue()`` too, as backends of Django do."""
+
+        aenqueue = BaseTaskBackend.aenqueue
+
+    class ImmediateBackend(SynchronousBackend):
         """Has a worker run each task before ``enqueue()`` returns."""
 
         def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
@@ -86,7 +92,7 @@ def _replace_backends() -> None:
             result.refresh()
             return result
 
-    class DummyBackend(NuvomBackend):
+    class DummyBackend(SynchronousBackend):
         """Keeps a list of the results, besides."""
 
         def __init__(self, alias: str, params: Any) -> None:

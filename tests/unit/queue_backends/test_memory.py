@@ -106,3 +106,38 @@ def test_a_settlement_whose_child_cannot_be_stored_changes_nothing(
     assert {job.id: 1} == queue.extend("w")
     put(queue, unique_key="k")  # no child has it
     assert queue.settle([make_settlement(job)]) == [True]
+
+
+# ---- rollback ---------------------------------------------------------------------------------
+
+
+def test_a_rollback_makes_jobs_what_they_were(queue: MemoryJobQueue) -> None:
+    ended = put(queue)
+    run_all(queue)
+    waiting = put(queue, unique_key="one")
+    queue.set_paused("slow", by="ann")
+    before = queue.savepoint()
+    for _ in range(2):  # a savepoint is good for more than one rollback
+        assert run_all(queue, JobStatus.FAILED) == 1
+        later = put(queue, unique_key="one")
+        queue.set_paused("slow", by=None)
+        queue.rollback(before)
+        assert queue.get(later.id) is None
+        statuses = {one.record.id: one.status for one in queue.page()}
+        assert statuses == {ended.id: JobStatus.SUCCESS, waiting.id: JobStatus.PENDING}
+        assert queue.enqueue(make_job(unique_key="one")) == waiting.id
+        assert [one.paused_by for one in queue.stats() if one.queue == "slow"] == ["ann"]
+
+
+def test_what_is_claimed_before_a_rollback_can_be_settled_only_if_it_is_claimed_still(
+    queue: MemoryJobQueue,
+) -> None:
+    waiting = queue.savepoint()
+    put(queue)
+    (claimed,) = queue.claim(1, "w")
+    running = queue.savepoint()
+    queue.rollback(waiting)
+    assert queue.settle([make_settlement(claimed)]) == [False]
+    queue.rollback(running)
+    assert queue.settle([make_settlement(claimed)]) == [True]
+    assert queue.claim(1, "w") == []

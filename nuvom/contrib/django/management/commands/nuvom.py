@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 
 from nuvom.cli import processes
 from nuvom.cli.cli import main
+from nuvom.contrib.django.worker_options import offer_options
 
 _OF_DJANGO = frozenset({"--settings", "--pythonpath"})
 
@@ -28,6 +29,7 @@ class Command(BaseCommand):
         own, args = _split(argv[2:])
         before = len(sys.orig_argv) - len(argv[2:])
         processes.launcher = [sys.executable, *sys.orig_argv[1:before], *own]
+        offer_options()
         main(args)
 
     def add_arguments(self, parser: Any) -> None:
@@ -37,6 +39,7 @@ class Command(BaseCommand):
     def handle(self, *args: str, **options: Any) -> None:
         """Run a command for ``call_command``; raises SystemExit."""
         del options
+        offer_options()
         main(args)
 
 
