@@ -19,7 +19,7 @@ from nuvom.core.text import mask_text
 from nuvom.core.transitions import home_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from nuvom.core.record import Attempt, JobSnapshot
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
@@ -197,6 +197,17 @@ def value_text(value: Any) -> str:  # noqa: ANN401  # whatever a task returned
         return value
     (plain,) = jsonable({"value": value}).values()
     return json.dumps(plain, ensure_ascii=False)
+
+
+def call_text(args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return arguments as they stand in a call, such as ``("bob", count=3)``."""
+    parts = [_literal(one) for one in args]
+    parts += [f"{name}={_literal(value)}" for name, value in kwargs.items()]
+    return f"({', '.join(parts)})"
+
+
+def _literal(value: Any) -> str:  # noqa: ANN401  # any argument of a job
+    return json.dumps(value) if isinstance(value, str) else value_text(value)
 
 
 def failure_text(snapshot: JobSnapshot) -> tuple[str, str]:

@@ -50,7 +50,7 @@ CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
 
 # What the parser finds in a file depends on this code and on Python's grammar.
-_FORMAT = f"7 python {sys.version_info.major}.{sys.version_info.minor}"
+_FORMAT = f"8 python {sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGE = "__init__"
 _PACKAGE_FILE = f"{_PACKAGE}.py"
 # An import statement without its first word: up to the end of the line or of the parentheses.
@@ -98,7 +98,8 @@ def module_of(file: str, roots: Sequence[str]) -> tuple[str, str | None]:
 def guess_roots(sources: Iterable[SourceFile]) -> tuple[str, ...]:
     """Return the folders from which a project's code imports, besides its root and ``src``.
 
-    It is a folder that holds packages without being one, if code below it imports one of them.
+    It is a folder that holds packages without being one, if code below it imports one of them. The
+    folders between the two may be namespace packages.
     """
     below: dict[str, list[SourceFile]] = {}
     folders = set()
@@ -108,10 +109,15 @@ def guess_roots(sources: Iterable[SourceFile]) -> tuple[str, ...]:
         if name == _PACKAGE_FILE:
             folders.add(folder)
     candidates: dict[str, set[str]] = {}
+    regular = {folder.rpartition("/")[2] for folder in folders}
     for folder in folders:
         root, _, package = folder.rpartition("/")
-        if root not in folders and root not in ("", "src"):
+        while root not in folders and root not in ("", "src"):
             candidates.setdefault(root, set()).add(package)
+            root, _, outer = root.rpartition("/")
+            package = f"{outer}.{package}"
+            if outer in regular:  # tests are often in folders named as the packages that they test
+                break
     found = []
     for root, packages in sorted(candidates.items()):
         words = "|".join(map(re.escape, sorted(packages))).encode()

@@ -416,6 +416,8 @@ class _Reader:
         value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
         for target in _targets(node):
             paths = self._paths(value, names) if isinstance(target, ast.Name) else NO_PATHS
+            if isinstance(node, ast.AnnAssign) and isinstance(value, ast.Call):  # maybe of a proxy
+                paths |= self._result(ast.Call(node.annotation, [], []), names)
             for one in ast.walk(target):
                 if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load):
                     yield one.id, paths

@@ -2,8 +2,7 @@
 
 ``parser.py`` has read what each module says; here a small evaluator follows the paths: imports and
 re-exports, presets such as ``task.preset(queue="db")``, ``functools.partial(task, ...)``, wrapper
-functions that return ``task(...)`` of their argument, and classes with such methods. What it cannot
-follow, it says. Called by ``scan.py``.
+functions that return ``task(...)`` of their argument, and classes with such methods.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class DecoratorValue:
         options: The options known so far, in plain JSON types.
         dynamic: The names of those that only the code knows.
         refused: What ``@task`` does not accept, as written.
-        is_given: Whether the setting ``task_decorators`` names it, and its options are unknown.
+        is_given: Whether ``task_decorators`` names it: of its options, only ``name`` is read.
     """
 
     engine: str = NUVOM
@@ -550,7 +549,8 @@ def _decorated(decorator: DecoratorValue, given: Given) -> list[Value]:
     first = given.positional[0] if given.positional else []
     has_target = any(isinstance(one, _Target) for one in first)
     if decorator.is_given and given.options.get("bind") is not True:  # which only Celery's take
-        return [Made(decorator) if has_target else decorator]
+        kept = ({key: one[key] for key in one if key == "name"} for one in given[1:])
+        given = Given((), *kept)
     more, unknown = _options(given.dynamic)
     options = {**decorator.options, **given.options, **more}
     dynamic = (decorator.dynamic - options.keys()) | unknown

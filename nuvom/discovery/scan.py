@@ -251,7 +251,8 @@ class _Findings:
             self._warn(entry, f"the {what} of the task {label} {verb} known only at import")
         if obstacle:
             self._warn(entry, f"no worker can import the task {entry.qualname}: {obstacle}")
-        refused = "" if decorator.is_given else _refused(decorator.refused, name, options)
+        checked = {} if decorator.is_given else options
+        refused = _refused(decorator.refused, name, checked)
         if refused:
             self._warn(entry, f"@task refuses an option of {label}: {refused}")
         return msgspec.structs.replace(

@@ -66,6 +66,23 @@ def plain(numbers):
 @start().task
 def lost(): ...
 """
+OTHERS = """\
+from theirs import Celery
+
+celery_app = Celery()
+"""
+LOST = "shop.others.celery_app.task"
+FAR = """\
+from shop.others import celery_app
+
+
+@celery_app.task(name="far")
+def far(): ...
+
+
+@celery_app.task(bind=True, name="near")
+def near(self): ...
+"""
 
 
 @pytest.fixture
@@ -84,12 +101,11 @@ def remarks(found: dict[str, Any], kind: str) -> list[tuple[str, str, int]]:
 def test_what_does_not_map_is_told_with_its_place(shop: Path) -> None:
     found = invoke("--json", "migrate-from", "celery", "shop").json
     counts = {kind: tuple(levels.values()) for kind, levels in found["counts"].items()}
-    assert counts["definition"] == (1, 2, 1)
+    assert counts["definition"] == (2, 1, 1)
     assert counts["submission"] == (3, 0, 2)
     assert [
         ("hand", "lost: @start().task", 14),
         ("unsupported", "slow: rate_limit=", 22),
-        ("hand", "clean: retires=", 26),
     ] == remarks(found, "definition")
     assert [
         ("unsupported", "send.apply_async(link_error=)", 29),
@@ -116,7 +132,7 @@ def test_report_is_a_table_and_a_line_for_each(shop: Path) -> None:
         "shop/tasks.py:22: slow: rate_limit=: unsupported: Nuvom has no rate limits yet"
         in answer.out
     )
-    assert "The imports of 3 files would change." in answer.err
+    assert "3 files would change." in answer.err
     one = invoke("migrate-from", "celery", "shop/app.py")
     assert "beat_schedule" in one.out
     assert "tasks.py" not in one.out
@@ -140,6 +156,47 @@ def test_diff_changes_nothing_and_write_does(shop: Path) -> None:
         ).replace("    import celery\n", "    from nuvom.compat import celery\n")
     )
     assert not invoke("--json", "migrate-from", "celery", "shop").json["files"]["changed"]
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("nuvom.toml", "", 'task_decorators = ["{0}"]\n'),
+        ("nuvom.toml", "[task_defaults]\n", 'task_decorators = ["{0}"]\n{1}'),
+        (
+            "nuvom.toml",
+            'task_decorators = [\n    "a.b",\n]\nhooks = "a"\n',
+            'task_decorators = ["a.b", "{0}"]\nhooks = "a"\n',
+        ),
+        (
+            "pyproject.toml",
+            '[tool.nuvom]\nhooks = "a"\n\n[tool.x]\n',
+            '[tool.nuvom]\ntask_decorators = ["{0}"]\nhooks = "a"\n\n[tool.x]\n',
+        ),
+        (
+            "pyproject.toml",
+            "[tool.nuvom.task_defaults]\n",
+            '{1}\n[tool.nuvom]\ntask_decorators = ["{0}"]\n',
+        ),
+    ],
+)
+def test_decorators_of_other_packages_are_added_to_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, before: str, after: str
+) -> None:
+    write(tmp_path, {"shop/others.py": OTHERS, "shop/far.py": FAR})
+    if before:
+        (tmp_path / file).write_text(before)
+    monkeypatch.chdir(tmp_path)
+    told = invoke("--json", "migrate-from", "celery").json
+    assert [("hand", "far: @celery_app.task", 5), ("hand", "near: @celery_app.task", 9)] == (
+        remarks(told, "definition")
+    )
+    assert f"--write adds {LOST} to task_decorators" in told["remarks"][0]["reason"]
+    assert [file] == invoke("--json", "migrate-from", "celery", "--write").json["files"]["changed"]
+    assert after.format(LOST, before) == (tmp_path / file).read_text()
+    assert ["far", "near"] == invoke("--json", "discover", "tasks").json["tasks"]
+    again = invoke("--json", "migrate-from", "celery").json
+    assert (2, []) == (again["counts"]["definition"]["maps"], again["files"]["changed"])
 
 
 def test_project_without_celery_has_nothing_to_report(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> dict[str,
     suffix = f", took {duration(took)}" if finished_at and took is not None else ""
     return {
         "task": record.func_name,
-        "arguments": data["damage"] or _call_text(data["args"], data["kwargs"]),
+        "arguments": data["damage"] or views.call_text(data["args"], data["kwargs"]),
         "result": "" if data["result"] is None else views.value_text(data["result"]),
         "queue": f"{record.queue}, priority {record.priority}",
         "attempt": f"{record.attempt or 'none yet'}, at most {record.max_retries + 1}",
@@ -301,16 +301,6 @@ def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> dict[str,
         "retried by": ", ".join(data["retried_by"]),
         "tags": ", ".join(record.tags),
     }
-
-
-def _call_text(args: list[Any], kwargs: dict[str, Any]) -> str:
-    parts = [_literal(arg) for arg in args]
-    parts += [f"{name}={_literal(value)}" for name, value in kwargs.items()]
-    return f"({', '.join(parts)})"
-
-
-def _literal(value: Any) -> str:  # noqa: ANN401  # any argument of a job
-    return json.dumps(value) if isinstance(value, str) else views.value_text(value)
 
 
 def _moment(moment: float | None, now: float) -> str:

@@ -9,6 +9,7 @@ import click
 
 from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Table
+from nuvom.cli.project import folder_or_root, load_settings
 from nuvom.errors import plural
 
 if TYPE_CHECKING:
@@ -31,19 +32,21 @@ def migrate_from() -> None:
 
 @migrate_from.command(name="celery")
 @click.argument("path", metavar="[PATH]", default=".", type=click.Path(path_type=Path))
-@click.option("--diff", is_flag=True, help="Print the imports that would change, as a diff.")
-@click.option("--write", is_flag=True, help="Change the imports.")
+@click.option("--diff", is_flag=True, help="Print what would change, as a diff.")
+@click.option("--write", is_flag=True, help="Change imports and settings.")
 def celery(invocation: Invocation, path: Path, *, diff: bool, write: bool) -> None:
     """Report what the code in PATH uses of Celery, by reading it.
 
     With `nuvom.compat.celery` most code runs unchanged but for its imports, which --write changes.
-    What needs a hand, or has nothing like it in Nuvom yet, is listed with its place.
+    It also adds decorators that discovery cannot follow to the setting task_decorators. What needs
+    a hand, or has nothing like it in Nuvom yet, is listed with its place.
     """
     from nuvom.compat.celery.survey import survey, write_edits  # noqa: PLC0415  # not with help
 
-    out, here = invocation.out, Path.cwd()
-    root = here if path.resolve().is_relative_to(here) else path if path.is_dir() else path.parent
-    found = survey(root, path)
+    out, root = invocation.out, folder_or_root(invocation)
+    if not path.resolve().is_relative_to(root):
+        root = path if path.is_dir() else path.parent
+    found = survey(root, path, load_settings(invocation, root).settings.task_decorators)
     if write:
         write_edits(root, found.edits)
     data = {
@@ -61,7 +64,7 @@ def celery(invocation: Invocation, path: Path, *, diff: bool, write: bool) -> No
     else:
         _show(invocation, found)
     verb = "changed" if write else "would change"
-    out.say(f"The imports of {plural(len(found.edits), 'file')} {verb}.")
+    out.say(f"{plural(len(found.edits), 'file')} {verb}.")
     if found.edits and not write:
         out.hint("Next: --diff shows the changes, --write makes them. See docs/celery-shim.md")
 

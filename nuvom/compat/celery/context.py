@@ -76,6 +76,11 @@ class Context:
         )
 
     @property
+    def call(self) -> tuple[str, Any, Any]:
+        """The id as text, and the arguments: what handlers of a task get."""
+        return str(self.id), self.args, self.kwargs
+
+    @property
     def correlation_id(self) -> str | None:
         """The id, as in a message."""
         return self.id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import json
 import os
 import re
 from collections import Counter
@@ -16,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuvom.compat.celery.options import OF_CALLS, REFUSED, WITHOUT_EFFECT
-from nuvom.compat.celery.task import Task
-from nuvom.config.project import import_roots
+from nuvom.config.project import CONFIG_FILE, PYPROJECT, has_section, import_roots
 from nuvom.discovery.ignore import IgnoreRules
 from nuvom.discovery.modules import Modules, guess_roots
 from nuvom.discovery.parser import syntax_tree
@@ -26,6 +26,8 @@ from nuvom.errors import ProjectNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from nuvom.discovery.parser import Sighting
 
 MAPS, HAND, UNSUPPORTED = "maps", "hand", "unsupported"
 KINDS = ("import", "definition", "submission", "retry", "canvas", "schedule")
@@ -48,8 +50,9 @@ _ELSEWHERE = ("celery", "kombu", "billiard", "django_celery_beat", "django_celer
 _CANVAS = {"chain", "group", "chord", "chunks", "starmap", "xmap", "xstarmap"}
 _SIGNATURES = {"s", "si", "signature", "subtask"}
 _CALLS = {"delay", "apply_async", "send_task", "delay_on_commit", "apply_async_on_commit"}
-_OF_DECORATORS = {"bind", "base", "name", "shared", "lazy", "ignore_results", "retries"}
 _FROM = re.compile(r"from(\s+)[\w.]+")
+_SETTING = re.compile(r"^task_decorators\s*=\s*\[[^\]]*\]", re.MULTILINE)
+_SECTION = re.compile(r"^\[tool\.nuvom\].*\n", re.MULTILINE)
 _NO_WORKFLOWS = "Nuvom has no workflows yet"
 
 
@@ -72,7 +75,7 @@ class Remark(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """A file whose imports change.
+    """A file that changes: its imports, or the setting ``task_decorators``.
 
     Attributes:
         before, after: Its text.
@@ -109,12 +112,13 @@ class Survey(NamedTuple):
         return {kind: {level: counted[kind, level] for level in levels} for kind in KINDS}
 
 
-def survey(root: Path, path: Path | None = None) -> Survey:
+def survey(root: Path, path: Path | None = None, decorators: Sequence[str] = ()) -> Survey:
     """Return what the code of a project uses of Celery.
 
     Args:
         root: The folder from which modules are imported.
         path: The file or folder in it that is meant; None means all.
+        decorators: The setting ``task_decorators``.
     Raises: ProjectNotFound: there is no such folder or file.
     """
     wanted = Path(os.path.realpath(path or root))
@@ -124,31 +128,75 @@ def survey(root: Path, path: Path | None = None) -> Survey:
     sources = list(Walker(os.fspath(base), IgnoreRules()).files())
     folders = [one.relative_to(base) for one in import_roots(base, guess_roots(sources))]
     prefixes = ["" if one == Path() else f"{one.as_posix()}/" for one in folders]
-    modules = Modules(sources, sorted(prefixes, reverse=True), (), None)
-    tasks: dict[str, set[int]] = {}
+    modules = Modules(sources, sorted(prefixes, reverse=True), decorators, None)
+    tasks: dict[str, dict[int, str]] = {}
     names: set[str] = set()
     for file, sighting, made in modules.made:
-        if made is not None and made.decorator.engine == "Celery":
-            tasks.setdefault(file, set()).add(sighting.entry.line)
+        unknown = "" if made is not None else _unknown(modules, file, sighting)
+        if unknown or (made and (made.decorator.engine == "Celery" or made.decorator.is_given)):
+            tasks.setdefault(file, {})[sighting.entry.line] = unknown
             names.add(sighting.entry.qualname.rpartition(".")[2])
     remarks: list[Remark] = []
     edits: list[Edit] = []
+    found: set[str] = set()
     chosen = [one for one in sources if (base / one.file).is_relative_to(wanted)]
     for source in chosen:
         try:
             content = read_file(source.path)
-            reader = _File(source.file, content, tasks.get(source.file, set()), names)
+            reader = _File(source.file, content, tasks.get(source.file, {}), names)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             continue  # `nuvom discover` reports what cannot be read
         remarks += reader.remarks()
         edits += reader.edits()
+        found |= reader.decorators
+    if found:
+        edits.append(_settings_edit(base, [*decorators, *sorted(found)]))
     return Survey(len(chosen), tuple(sorted(remarks)), tuple(edits))
 
 
-class _File:
-    """One file."""
+def _unknown(modules: Modules, file: str, sighting: Sighting) -> str:
+    """Return the full name of the ``task`` of an object that cannot be followed, or ``""``."""
+    module = modules.names[file][0]
+    for paths in sighting.decorators:
+        found = modules.references.unknown_in(paths, module)
+        owner = found.removesuffix(".task")
+        if owner not in modules.files and owner.rpartition(".")[0] in modules.files:
+            return found
+    return ""
 
-    def __init__(self, file: str, content: bytes, tasks: set[int], names: set[str]) -> None:
+
+def _settings_edit(root: Path, decorators: list[str]) -> Edit:
+    """Return the change after which the settings name these decorators."""
+    own, shared = root / CONFIG_FILE, root / PYPROJECT
+    is_shared = shared.is_file() and has_section(shared.read_bytes())
+    path = shared if is_shared else own
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    line = f"task_decorators = {json.dumps(decorators)}"
+    if _SETTING.search(before):
+        after = _SETTING.sub(line, before, count=1)
+    elif not is_shared:
+        after = f"{line}\n{before}"  # before the first table
+    elif section := _SECTION.search(before):
+        after = f"{before[: section.end()]}{line}\n{before[section.end() :]}"
+    else:
+        after = f"{before}\n[tool.nuvom]\n{line}\n"
+    return Edit(path.name, before, after)
+
+
+class _File:
+    """One file.
+
+    Args:
+        tasks: The line of each task, with the full name of its decorator if discovery cannot
+            follow it.
+        names: The names of all tasks of the project.
+
+    Attributes:
+        decorators: Those of Celery's that discovery cannot follow; ``remarks`` finds them.
+    """
+
+    def __init__(self, file: str, content: bytes, tasks: dict[int, str], names: set[str]) -> None:
+        self.decorators: set[str] = set()
         self._file = file
         self._text = content.decode("utf-8", "surrogateescape")
         self._uses_celery = b"celery" in content.lower() or bool(tasks)
@@ -227,7 +275,8 @@ class _File:
     # ---- tasks ----------------------------------------------------------------------------
 
     def _of_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Remark]:
-        if node.lineno in self._tasks:
+        unknown = self._tasks.get(node.lineno)
+        if unknown == "":
             yield self._of_task(node)
             return
         for decorator in node.decorator_list:
@@ -235,7 +284,11 @@ class _File:
             if self._uses_celery and isinstance(used, ast.Attribute) and used.attr == "task":
                 found = self._of_task(node)
                 name = ast.unparse(used)
-                reason = f"discovery cannot follow {name}: add its full name to task_decorators"
+                to_do = "add its full name"
+                if unknown:
+                    self.decorators.add(unknown)
+                    to_do = f"--write adds {unknown}"
+                reason = f"discovery cannot follow {name}: {to_do} to task_decorators"
                 lost = found._replace(level=HAND, what=f"{node.name}: @{name}", reason=reason)
                 yield lost if found.level == MAPS else found
 
@@ -243,11 +296,9 @@ class _File:
         for decorator in filter(_is_celerys, node.decorator_list):
             for name, value in _keywords(decorator):
                 reason = _refusal(name, value)
-                if not reason and name not in _OF_DECORATORS and not hasattr(Task, name):
-                    reason = "no option of Celery's; as an attribute of a base class it is kept"
-                if reason and name != "**":
-                    level = HAND if reason.startswith("no option") else UNSUPPORTED
-                    return self._remark(node, "definition", level, f"{node.name}: {name}=", reason)
+                if reason:
+                    what = f"{node.name}: {name}="
+                    return self._remark(node, "definition", UNSUPPORTED, what, reason)
         return self._remark(node, "definition", MAPS, node.name)
 
     # ---- calls ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from functools import update_wrapper, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from nuvom.compat.celery.calls import follow, listed, submit
 from nuvom.compat.celery.canvas import Signature, chunks, signature, xmap, xstarmap
 from nuvom.compat.celery.context import Context, ExceptionInfo, applications, running, within
 from nuvom.compat.celery.exceptions import (
+    CeleryWarning,
     Ignore,
     MaxRetriesExceededError,
     NotSupported,
@@ -368,14 +370,21 @@ def make_task(
 ) -> Task:
     """Make a task of a function, and register it.
 
-    Raises: NotSupported: an option cannot be kept; TypeError: there is no such option.
+    An option that Celery does not have becomes an attribute of the task, as there.
+    Raises: NotSupported: an option cannot be kept; TypeError: the base is no task.
     """
     if isinstance(function, NuvomTask):
         function = function.func
     full_name = name or task_name(function)
+    if not issubclass(base, Task):
+        raise TypeError(
+            f"the base {base.__module__}.{base.__qualname__} of the task {full_name} is no class "
+            "of nuvom.compat.celery: change the imports of its module too"
+        )
     for option in options:
         if option not in ("shared", "lazy", "ignore_results") and not hasattr(base, option):
-            raise TypeError(f"the task {full_name} has an option that Celery has not: {option}=")
+            text = f"{option}= is no option of Celery's; it becomes an attribute of the task only"
+            warnings.warn(text, CeleryWarning, stacklevel=2)  # once, and not for each task
     own = {**options, "run": function if bind else staticmethod(function)}
     own |= {"__doc__": function.__doc__, "__module__": function.__module__, "name": full_name}
     made: Task = type(function.__name__, (base,), own)()
@@ -453,7 +462,7 @@ async def _awaited(value: Any) -> Any:
 
 
 def _begin(task: Task, context: Context) -> None:
-    task.before_start(str(context.id), context.args, context.kwargs)
+    task.before_start(*context.call)
     named = {"args": context.args, "kwargs": context.kwargs}
     signals.task_prerun.send(task, task_id=context.id, task=task, **named)
 
@@ -465,8 +474,7 @@ def task_returned(value: Any) -> None:
     if here is None:
         return
     task, context = here
-    call = str(context.id), context.args, context.kwargs
-    task.on_success(value, *call)
+    task.on_success(value, *context.call)
     signals.task_success.send(task, result=value)
     _end(here, SUCCESS, value, None)
 
@@ -478,17 +486,16 @@ def task_raised(error: BaseException) -> None:
     if here is None:
         return
     task, context = here
-    call = str(context.id), context.args, context.kwargs
     info = ExceptionInfo(error)
     cause = getattr(error, "exc", None) or error.__cause__ or error
     if isinstance(error, AskedRetry):
-        task.on_retry(cause, *call, info)
+        task.on_retry(cause, *context.call, info)
         signals.task_retry.send(task, request=context, reason=error, einfo=info)
         _end(here, RETRY, error, info)
     elif isinstance(error, Ignore | Reject | Snooze | JobStopping):
         _end(here, IGNORED, error, info)
     else:
-        task.on_failure(error, *call, info)
+        task.on_failure(error, *context.call, info)
         named = {"args": context.args, "kwargs": context.kwargs, "traceback": info.tb}
         signals.task_failure.send(task, task_id=context.id, exception=error, einfo=info, **named)
         _end(here, FAILURE, error, info)
@@ -496,7 +503,6 @@ def task_raised(error: BaseException) -> None:
 
 def _end(here: tuple[Task, Context], state: str, value: Any, info: ExceptionInfo | None) -> None:
     task, context = here
-    call = str(context.id), context.args, context.kwargs
-    task.after_return(state, value, *call, info)
+    task.after_return(state, value, *context.call, info)
     named = {"args": context.args, "kwargs": context.kwargs, "retval": value, "state": state}
     signals.task_postrun.send(task, task_id=context.id, task=task, **named)

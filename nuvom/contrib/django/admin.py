@@ -15,7 +15,8 @@ from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
-from nuvom.cli.views import error_text, status_text
+from nuvom.cli.project import positional_names
+from nuvom.cli.views import call_text, error_text, status_text
 from nuvom.contrib.django.models import QueuedJob
 from nuvom.core.guard import engine_call
 from nuvom.core.record import JobStatus
@@ -194,12 +195,12 @@ def _facts(job_id: str) -> tuple[dict[str, Any], JobSnapshot]:
 
 
 def _shown_arguments(inspector: Inspector, snapshot: JobSnapshot) -> str:
+    record = snapshot.record
     try:
-        args, kwargs = inspector.shown_arguments(snapshot.record)
+        names = positional_names(current_runtime().settings, record.func_name)
+        return call_text(*inspector.shown_arguments(record, names))
     except NuvomError as error:  # damaged, or of a task that is not here
         return error.what
-    named = [f"{name}={value!r}" for name, value in kwargs.items()]
-    return f"({', '.join([*map(repr, args), *named])})"
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -21,7 +21,7 @@ class Admin(TestCase):
 
     def setUp(self) -> None:
         with nuvom.local_worker():
-            self.failed = fail.delay(HOSTILE, password="hunter2")
+            self.failed = fail.delay(HOSTILE, "hunter2")
             with suppress(nuvom.JobFailed):
                 self.failed.get(timeout=30)
         self.waiting = fail.options(queue="later").delay("", password="")

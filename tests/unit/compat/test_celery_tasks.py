@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 import nuvom as package
-from nuvom.compat.celery import Celery, NotSupported, Task, current_task, shared_task
+from nuvom.compat.celery import (
+    Celery,
+    CeleryWarning,
+    NotSupported,
+    Task,
+    current_task,
+    shared_task,
+)
 from nuvom.compat.celery.exceptions import (
     Ignore,
     MaxRetriesExceededError,
@@ -113,8 +120,20 @@ def test_result_that_is_ignored_is_not_kept(celery: Celery) -> None:
 def test_option_that_cannot_be_kept_raises(options: dict[str, Any], named: str) -> None:
     with pytest.raises(NotSupported, match=named):
         shared_task(**options)(print_nothing)
-    with pytest.raises(TypeError, match="retires"):
-        shared_task(retires=3)(print_nothing)
+
+
+def test_option_that_celery_has_not_is_an_attribute_of_the_task() -> None:
+    with pytest.warns(CeleryWarning, match="retires= is no option of Celery's"):
+        task = shared_task(retires=3)(print_nothing)
+    assert 3 == vars(type(task))["retires"]
+
+
+def test_base_that_is_not_of_the_shim_is_refused() -> None:
+    class Theirs:
+        """A task of Celery itself, such as a package has that still imports it."""
+
+    with pytest.raises(TypeError, match=r"Theirs of the task .* change the imports of its module"):
+        shared_task(base=Theirs)(print_nothing)
 
 
 def double(x: int) -> int:

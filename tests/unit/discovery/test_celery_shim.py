@@ -41,6 +41,14 @@ def scanned(folder: Path, files: dict[str, str], hints: Hints = NO_HINTS) -> Sca
         },
         {
             "conf.py": """
+                from nuvom.compat.celery import Celery
+                from lazy import Proxy
+                app: Celery = Proxy(lambda: Celery("shop"))
+                """,
+            "shop.py": "from conf import app\n" + USE.format("app.task(max_retries=3)"),
+        },
+        {
+            "conf.py": """
                 from functools import partial
                 from nuvom.compat.celery import shared_task
                 patient = partial(shared_task, max_retries=9)

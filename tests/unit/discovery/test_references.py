@@ -322,23 +322,32 @@ def test_a_wrapper_that_cannot_be_followed_is_named_with_what_to_do(tmp_path: Pa
     assert [*tasks] == ["polar.mail.a", "polar.mail.b"]
 
 
-def test_a_decorator_of_another_package_keeps_its_options_to_itself(tmp_path: Path) -> None:
+def test_of_the_options_of_a_decorator_of_another_package_only_the_name_counts(
+    tmp_path: Path,
+) -> None:
     source = """
         from other.lib import job as a_job
         import other.lib
+        NAME = "f"
         @a_job
         def a(): 1
         @other.lib.job(max_jobs=3, queue="q", name="n")
         def b(): 1
         @a_job("text")
         def c(): 1
+        @a_job(name=3)
+        def e(): 1
+        @a_job(name=f"mail.{NAME}")
+        def f(): 1
     """
     whole = "import other.lib\n@other.lib.job\ndef d(): 1"
     assert found(tmp_path, {"shop/mail.py": source, "shop/whole.py": whole}) == {}
     seen = scanned(tmp_path, {}, task_decorators=("other.lib.job",))
-    assert seen.problems == ()
-    names = ("mail.a", "mail.b", "mail.c", "whole.d")
-    assert [(one.name, one.options) for one in seen.tasks] == [(f"shop.{one}", {}) for one in names]
+    assert [one.reason.partition(":")[0] for one in seen.problems] == [
+        "@task refuses an option of e"
+    ]
+    names = ("mail.f", "n", *(f"shop.{one}" for one in ("mail.a", "mail.c", "mail.e", "whole.d")))
+    assert [(one.name, one.options) for one in seen.tasks] == [(one, {}) for one in names]
 
 
 # ---- names ------------------------------------------------------------------------------
@@ -382,6 +391,21 @@ def test_a_name_that_only_the_code_knows_is_said_to_be_one(tmp_path: Path, sourc
 
 
 # ---- other roots, other engines ---------------------------------------------------------
+
+
+def test_a_root_may_hold_namespace_packages(tmp_path: Path) -> None:
+    files = {
+        "web-server/shop/api/__init__.py": "",
+        "web-server/shop/api/mail.py": "from nuvom import task\n" + USE.format("task"),
+        "web-server/shop/api/cart.py": "from shop.api import mail",
+        # no namespace package, but tests of one that is elsewhere
+        "tests/unit/cart/api/__init__.py": "",
+        "tests/unit/cart/api/test_api.py": "from cart.api import total",
+        "lib/cart/__init__.py": "",
+    }
+    seen = scanned(tmp_path, files)
+    assert ["shop.api.mail.send"] == [one.name for one in seen.tasks]
+    assert ("web-server",) == seen.guessed_roots
 
 
 def test_source_roots_name_the_modules_below_them(tmp_path: Path) -> None:
