@@ -167,6 +167,9 @@ class Dispatcher:
     @contextmanager
     def sending(self, records: Iterable[JobRecord]) -> Iterator[list[JobRecord]]:
         """Yield records with the headers of all middleware, to be stored in the block."""
+        if not self._bus.middleware:
+            yield list(records)
+            return
         with ExitStack() as stack:
             yield [stack.enter_context(self._sent(one)) for one in records]
 

@@ -72,13 +72,13 @@ def following_id(job_id: str, kind: str, number: int) -> str:
     return f"{job_id[:13]}-7{ending[15:]}" if len(job_id) == ID_CHARS else ending
 
 
-def timed_id(at: float, seed: str) -> str:
-    """Return the id that a time, in seconds since the epoch, and a text stand for.
+def timed_id(at: float, digits: str) -> str:
+    """Return the id that a time, in seconds since the epoch, and 18 hexadecimal digits stand for.
 
     It sorts by the time as other ids do by their creation.
     """
-    millis = min(max(int(at * 1000), 0), _MOST_MILLIS)
-    return f"{millis.to_bytes(6, 'big').hex('-', -4)}-7{str(uuid5(NAMESPACE_OID, seed))[15:]}"
+    time = _time_text(min(max(int(at * 1000), 0), _MOST_MILLIS))
+    return f"{time}-7{digits[:3]}-{'89ab'[int(digits[3], 16) % 4]}{digits[3:6]}-{digits[6:]}"
 
 
 @lru_cache(maxsize=1)  # creating ids in a row yields many per millisecond

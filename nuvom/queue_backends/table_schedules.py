@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from heapq import nsmallest
+from itertools import compress
 from typing import TYPE_CHECKING, ClassVar
 
 from nuvom.queue_backends.rows import Added, ScheduleRemoved, ScheduleStored
+from nuvom.scheduler.record import admitted
 from nuvom.scheduler.store import BaseScheduleStore
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class TableSchedules(BaseScheduleStore):
 
         def write(table: Table) -> list[bool]:
             before = table.schedules.head()
-            written = [self._write(table, one) for one in changes]
+            written = self._write(table, changes)
             first = table.schedules.head()
             if first is not None and (before is None or _due_at(first) < _due_at(before)):
                 queue.tell_schedulers()
@@ -41,19 +43,20 @@ class TableSchedules(BaseScheduleStore):
 
         return queue.turn(write, durable=True)
 
-    def _write(self, table: Table, change: ScheduleChange) -> bool:
-        seen = table.schedules.records.get(change.name)
-        if change.revision != (0 if seen is None else seen.revision):
-            return False
-        if change.jobs:  # first: a fire that is cut short here is made again, with the same ids
-            jobs, _ = table.admit(change.jobs, self._queue.now)
+    def _write(self, table: Table, changes: Sequence[ScheduleChange]) -> list[bool]:
+        records = table.schedules.records
+        names = (one.name for one in changes)
+        revisions = {name: records[name].revision for name in names if name in records}
+        written = admitted(changes, revisions)
+        accepted = [*compress(changes, written)]
+        jobs = [job for one in accepted for job in one.jobs]
+        if jobs:  # first: a fire that is cut short here is made again, with the same ids
+            new, _ = table.admit(jobs, self._queue.now)
             self._queue.tell_workers()
-            self._queue.do(table, Added(jobs))
-        after = change.after
-        self._queue.do(
-            table, ScheduleRemoved(change.name) if after is None else ScheduleStored(after)
-        )
-        return True
+            self._queue.do(table, Added(new))
+        for name, _, after, _ in accepted:
+            self._queue.do(table, ScheduleRemoved(name) if after is None else ScheduleStored(after))
+        return written
 
     def get(self, name: str) -> ScheduleRecord | None:
         """Return a schedule, or None."""

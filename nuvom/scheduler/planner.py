@@ -7,6 +7,7 @@ has no effect.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
@@ -124,7 +125,8 @@ def fire_id(schedule: ScheduleRecord, at: float) -> str:
 
     So a store that enqueues it twice has it once, whatever has happened in between.
     """
-    return timed_id(at, f"{schedule.id} {at!r}")
+    seed = f"{schedule.id} {at!r}".encode()
+    return timed_id(at, blake2b(seed, digest_size=9).hexdigest())
 
 
 def job_of(schedule: ScheduleRecord, at: float, now: float) -> JobRecord:

@@ -6,12 +6,15 @@ Plain data, as a store keeps it. A store knows only three fields, ``name``, ``re
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from nuvom.core.record import JobRecord
 from nuvom.errors import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 RECENT = 10
 """How many of its latest jobs a schedule remembers."""
@@ -146,3 +149,18 @@ class ScheduleChange(NamedTuple):
     revision: int
     after: ScheduleRecord | None
     jobs: tuple[JobRecord, ...] = ()
+
+
+def admitted(changes: Iterable[ScheduleChange], revisions: Mapping[str, int]) -> list[bool]:
+    """Return which changes a store has to write, in order.
+
+    Args:
+        revisions: Those of the schedules in the store, by name; those of others do not matter.
+    """
+    current = dict(revisions)
+    answers = []
+    for name, revision, after, _ in changes:
+        answers.append(current.get(name, 0) == revision)
+        if answers[-1]:
+            current[name] = 0 if after is None else after.revision
+    return answers

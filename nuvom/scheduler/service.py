@@ -9,6 +9,7 @@ has become due earlier.
 from __future__ import annotations
 
 import threading
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from nuvom.core.clock import SYSTEM_CLOCK
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 LOOK_SECS = 30.0
 """The longest sleep: somebody may have set the clock, or a wake-up may have been lost."""
 
-_BATCH = 500  # schedules fired in one step
+_BATCH = 1000  # schedules fired in one step
 _RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after consecutive failures of the store
 
 
@@ -108,25 +109,25 @@ class Scheduler:
         changes: list[ScheduleChange] = []
         for seen in due:
             try:
-                found = plan(seen, now, is_busy=self._is_busy(seen))
+                planned.append((seen, plan(seen, now, is_busy=self._is_busy(seen))))
             except ScheduleError as error:  # its time zone is not known here, say
                 changes.append(disabled(seen, error.what, now))
-                continue
-            jobs = tuple(job_of(seen, at, now) for at in found.fires)
-            changes.append(ScheduleChange(seen.name, seen.revision, found.after, jobs))
-            planned.append((seen, found))
-        with self._runtime.dispatcher.sending([job for one in changes for job in one.jobs]) as sent:
-            sending = iter(sent)
-            changes = [one._replace(jobs=tuple(next(sending) for _ in one.jobs)) for one in changes]
+        jobs = [job_of(seen, at, now) for seen, found in planned for at in found.fires]
+        with self._runtime.dispatcher.sending(jobs) as sent:
+            left = iter(sent)
+            fires = [
+                ScheduleChange(
+                    seen.name, seen.revision, found.after, tuple(islice(left, len(found.fires)))
+                )
+                for seen, found in planned
+            ]
             if not self._store.inserts_jobs:
                 for job in sent:
                     self._runtime.queue.enqueue(job)
-            written = self._store.apply(changes)
-        mine = zip(changes, written, strict=True)
-        fired = {one.name: one.jobs for one, is_written in mine if is_written}
-        for seen, found in planned:
-            if seen.name in fired:
-                self._tell(seen, found, fired[seen.name], now)
+            written = self._store.apply([*fires, *changes])
+        for (seen, found), fire, is_written in zip(planned, fires, written, strict=False):
+            if is_written:
+                self._tell(seen, found, fire.jobs, now)
 
     def _is_busy(self, seen: ScheduleRecord) -> bool:
         """Whether the job of the last fire is not final."""

@@ -152,10 +152,15 @@ class Inserter:
 
     def insert_children(self, connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> None:
         """Store jobs in the caller's transaction; a taken key or a full queue drops none."""
-        for job in jobs:
-            self._insert_one(connection, job)
+        for first in range(0, len(jobs), _TOGETHER):
+            some = jobs[first : first + _TOGETHER]
+            if len(some) > 1 and (together := self._together(some)) is not None:
+                connection.execute(*together)
+                continue
+            for job in some:
+                self._insert_one(connection, job)
 
-    def _together(self, jobs: list[JobRecord]) -> tuple[str, list[Any]] | None:
+    def _together(self, jobs: Sequence[JobRecord]) -> tuple[str, list[Any]] | None:
         """Return one statement that stores all of ``jobs``, or None if it takes several."""
         if not all(map(self._is_plain, jobs)):
             return None

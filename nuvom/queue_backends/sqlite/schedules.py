@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from itertools import compress
+from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from nuvom.host.crashpoint import crashpoint
-from nuvom.scheduler.record import ScheduleRecord
+from nuvom.scheduler.record import ScheduleRecord, admitted
 from nuvom.scheduler.store import BaseScheduleStore
 
 if TYPE_CHECKING:
@@ -18,11 +21,10 @@ if TYPE_CHECKING:
     from nuvom.scheduler.record import ScheduleChange
     from nuvom.scheduler.store import ScheduleWaiter
 
-_INSERT = """INSERT INTO schedules (name, revision, due_at, record) VALUES (?1, ?2, ?3, ?4)
-    ON CONFLICT DO NOTHING"""
-_UPDATE = """UPDATE schedules SET revision = ?2, due_at = ?3, record = ?4
-    WHERE name = ?1 AND revision = ?5"""
-_DELETE = "DELETE FROM schedules WHERE name = ?1 AND revision = ?2"
+_REVISIONS = """SELECT name, revision FROM schedules
+    WHERE name IN (SELECT value FROM json_each(?1))"""
+_PUT = "INSERT OR REPLACE INTO schedules (name, revision, due_at, record) VALUES (?1, ?2, ?3, ?4)"
+_DELETE = "DELETE FROM schedules WHERE name = ?1"
 _GET = "SELECT record FROM schedules WHERE name = ?1"
 _PAGE = "SELECT record FROM schedules WHERE name > ?1 ORDER BY name LIMIT ?2"
 _DUE = "SELECT record FROM schedules WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2"
@@ -56,24 +58,22 @@ class SQLiteSchedules(BaseScheduleStore):
     def _write_all(
         self, connection: sqlite3.Connection, changes: Sequence[ScheduleChange]
     ) -> tuple[list[bool], bool]:
+        names = json.dumps([one.name for one in changes])
+        written = admitted(changes, dict(connection.execute(_REVISIONS, (names,))))
         (before,) = connection.execute(_FIRST).fetchone()
-        written = [self._write(connection, one) for one in changes]
+        last = {one.name: one.after for one in compress(changes, written)}
+        kept = [one for one in last.values() if one is not None]
+        gone = [(name,) for name, after in last.items() if after is None]
+        connection.executemany(_DELETE, gone)
+        connection.executemany(
+            _PUT, [(one.name, one.revision, one.due_at, one.encode()) for one in kept]
+        )
         (after,) = connection.execute(_FIRST).fetchone()
-        return written, after is not None and (before is None or after < before)
-
-    def _write(self, connection: sqlite3.Connection, change: ScheduleChange) -> bool:
-        name, revision, after, jobs = change
-        if after is None:
-            cursor = connection.execute(_DELETE, (name, revision))
-        else:
-            row = (name, after.revision, after.due_at, after.encode())
-            statement = (_UPDATE, (*row, revision)) if revision else (_INSERT, row)
-            cursor = connection.execute(*statement)
-        if not cursor.rowcount:
-            return False
         crashpoint("sqlite.schedules.before_jobs")
-        self._inserter.insert_children(connection, jobs)
-        return True
+        jobs = (job for one in compress(changes, written) for job in one.jobs)
+        # By fire time, and near each other in the index of ids, as ids begin with the time.
+        self._inserter.insert_children(connection, sorted(jobs, key=attrgetter("id")))
+        return written, after is not None and (before is None or after < before)
 
     def get(self, name: str) -> ScheduleRecord | None:
         """Return a schedule, or None."""
