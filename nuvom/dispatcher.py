@@ -8,7 +8,7 @@ encoded, put into a ``JobRecord`` and enqueued. Everything that enqueues goes th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -133,8 +133,7 @@ class Dispatcher:
         options: CallOptions = NO_CALL_OPTIONS,
     ) -> JobRecord:
         """Return the record of a call that ``enqueue`` is to store later, with all its headers."""
-        with self._sent(self.make_record(definition, args, kwargs, options)) as accompanied:
-            return accompanied
+        return self.accompanied((self.make_record(definition, args, kwargs, options),))[0]
 
     def make_record(
         self,
@@ -164,14 +163,16 @@ class Dispatcher:
             self.tell_enqueued((record,))
         return existing
 
-    @contextmanager
-    def sending(self, records: Iterable[JobRecord]) -> Iterator[list[JobRecord]]:
-        """Yield records with the headers of all middleware, to be stored in the block."""
-        if not self._bus.middleware:
-            yield list(records)
-            return
-        with ExitStack() as stack:
-            yield [stack.enter_context(self._sent(one)) for one in records]
+    def accompanied(self, records: Iterable[JobRecord]) -> list[JobRecord]:
+        """Return records with the headers of all middleware, to be stored by the caller.
+
+        Each is sent on its own, also where all are stored in one step.
+        """
+        sent = []
+        for record in records:
+            with self._sent(record) as accompanied:
+                sent.append(accompanied)
+        return sent
 
     def tell_enqueued(self, records: Iterable[JobRecord]) -> None:
         """Emit that jobs were stored."""

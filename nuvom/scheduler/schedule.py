@@ -133,13 +133,12 @@ class Schedule:
         while True:
             seen = self._refreshed()
             change = planner.fired_now(seen, store.clock.now())
-            with self._runtime.dispatcher.sending(change.jobs) as sent:
-                if not store.inserts_jobs:
-                    self._runtime.queue.enqueue(sent[0])
-                if not store.apply([change._replace(jobs=tuple(sent))])[0]:
-                    continue
-            self._runtime.dispatcher.tell_enqueued(sent)
-            return Job(sent[0].id, self._runtime, sent[0])
+            (job,) = self._runtime.dispatcher.accompanied(change.jobs)
+            if not store.inserts_jobs:
+                self._runtime.queue.enqueue(job)
+            if store.apply([change._replace(jobs=(job,))])[0]:
+                self._runtime.dispatcher.tell_enqueued((job,))
+                return Job(job.id, self._runtime, job)
 
     @engine_call
     def update(self, **options: Any) -> None:

@@ -112,19 +112,20 @@ class Scheduler:
                 planned.append((seen, plan(seen, now, is_busy=self._is_busy(seen))))
             except ScheduleError as error:  # its time zone is not known here, say
                 changes.append(disabled(seen, error.what, now))
-        jobs = [job_of(seen, at, now) for seen, found in planned for at in found.fires]
-        with self._runtime.dispatcher.sending(jobs) as sent:
-            left = iter(sent)
-            fires = [
-                ScheduleChange(
-                    seen.name, seen.revision, found.after, tuple(islice(left, len(found.fires)))
-                )
-                for seen, found in planned
-            ]
-            if not self._store.inserts_jobs:
-                for job in sent:
-                    self._runtime.queue.enqueue(job)
-            written = self._store.apply([*fires, *changes])
+        jobs = self._runtime.dispatcher.accompanied(
+            job_of(seen, at, now) for seen, found in planned for at in found.fires
+        )
+        left = iter(jobs)
+        fires = [
+            ScheduleChange(
+                seen.name, seen.revision, found.after, tuple(islice(left, len(found.fires)))
+            )
+            for seen, found in planned
+        ]
+        if not self._store.inserts_jobs:
+            for job in jobs:
+                self._runtime.queue.enqueue(job)
+        written = self._store.apply([*fires, *changes])
         for (seen, found), fire, is_written in zip(planned, fires, written, strict=False):
             if is_written:
                 self._tell(seen, found, fire.jobs, now)
