@@ -65,8 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--second-python",
-        action="store_true",
-        help="leave out the tests whose outcome does not depend on the version of Python",
+        metavar="DATE",
+        nargs="?",
+        const=dt.datetime.now(dt.UTC).date().isoformat(),
+        type=dt.date.fromisoformat,
+        help="leave out the tests whose outcome does not depend on the version of Python, and half "
+        "of the others, which have their turn on the next day",
     )
 
 
@@ -101,12 +105,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     before = len(items)
     _keep(config, items, [item for item in items if item.get_closest_marker("slow") is None])
     config.stash[_LEFT_OUT] = before - len(items)
-    if config.getoption("--second-python"):
+    today = config.getoption("--second-python")
+    if today is not None:
         before = len(items)
         _keep(
             config, items, [one for one in items if not one.nodeid.startswith(SAME_ON_ANY_PYTHON)]
         )
         config.stash[_LEFT_TO_THE_FIRST] = before - len(items)
+        before = len(items)
+        _keep(config, items, [one for one in items if _has_its_turn(one, today)])
+        config.stash[_LEFT_TO_ANOTHER_DAY] = before - len(items)
 
 
 def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
@@ -114,6 +122,12 @@ def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Ite
     chosen = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = kept
+
+
+def _has_its_turn(item: pytest.Item, today: dt.date) -> bool:
+    """Whether a test is run on the second Python today: those that only it can run always are."""
+    is_even = zlib.crc32(item.nodeid.encode()) % 2 == today.toordinal() % 2
+    return is_even or "django" in item.nodeid
 
 
 def _share(item: pytest.Item) -> int | None:
@@ -130,7 +144,12 @@ def _share(item: pytest.Item) -> int | None:
 
 _LEFT_OUT = pytest.StashKey[int]()
 _LEFT_TO_THE_FIRST = pytest.StashKey[int]()
-_TOLD = {"left_out": _LEFT_OUT, "left_to_the_first": _LEFT_TO_THE_FIRST}
+_LEFT_TO_ANOTHER_DAY = pytest.StashKey[int]()
+_TOLD = {
+    "left_out": _LEFT_OUT,
+    "left_to_the_first": _LEFT_TO_THE_FIRST,
+    "left_to_another_day": _LEFT_TO_ANOTHER_DAY,
+}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -173,6 +192,9 @@ def pytest_terminal_summary(
     if left:
         places = ", ".join(SAME_ON_ANY_PYTHON)
         terminalreporter.write_line(f"{left} tests were left to the first Python: {places}")
+    left = config.stash.get(_LEFT_TO_ANOTHER_DAY, 0)
+    if left:
+        terminalreporter.write_line(f"{left} tests were left to the next day's run")
     reports = [
         one
         for many in terminalreporter.stats.values()

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 import dev
 from tools import environment, verbs
 from tools.environment import Environment, SetupFailed
-from tools.run import run
+from tools.run import run, run_side_by_side
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNING = environment.version_of(sys.executable)
@@ -77,6 +77,7 @@ class Stand:
     """Stands in for an environment: writes down what would run in it."""
 
     bin = Path("bin")
+    python = Path("python")
 
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
@@ -92,12 +93,18 @@ class Stand:
         self.commands.append(" ".join(str(part) for part in command))
         return next((code for key, code in self.codes.items() if key in self.commands[-1]), 0)
 
+    def run_side_by_side(
+        self, commands: list[tuple[tuple[object, ...], Path]], *_: object
+    ) -> list[tuple[int, str]]:
+        return [(self.run(*words[1:]), "") for words, _ in commands]
+
 
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     place = Stand()
     monkeypatch.setattr(verbs, "_environment", lambda: place)
     monkeypatch.setattr(verbs, "run", place.run)
+    monkeypatch.setattr(verbs, "run_side_by_side", place.run_side_by_side)
     return place
 
 
@@ -163,7 +170,10 @@ def test_check_runs_every_check_and_the_tests_and_names_what_fails(
     stand.codes = {"ruff check": 1, "mypy nuvom": 1}
     assert dev.main(["check"]) == 1
     assert "lint failed: ruff, types (" in capsys.readouterr().err
-    assert stand.commands[-2:] == ["-m tests.architecture.pages", f"-m pytest {PARALLEL}"]
+    assert stand.commands[-2:] == [
+        "-m pytest -q tests/test_architecture.py",
+        f"-m pytest {PARALLEL}",
+    ]
     assert not [command for command in stand.commands if "--fix" in command]
     dev.main(["lint", "--fix"])
     assert "-m ruff check --quiet --fix ." in stand.commands
@@ -355,3 +365,17 @@ def test_changing_waits_for_those_who_use_and_the_other_way_round(
             assert late.stdout is not None
             assert late.stdout.readline() == "held\n"
             late.communicate("")
+
+
+def test_programs_run_side_by_side_and_their_output_comes_in_order() -> None:
+    """The first waits for what the second makes: one after the other, they would hang."""
+    wait = """
+import pathlib, time
+while not pathlib.Path("gate").exists():
+    time.sleep(0.01)
+print("first")
+"""
+    make = "import pathlib, sys; pathlib.Path('gate').touch(); print('second'); sys.exit(3)"
+    commands = [((sys.executable, "-c", code), Path.cwd()) for code in (wait, make)]
+    answers = list(run_side_by_side(commands, dict(os.environ), 2))
+    assert [(0, "first"), (3, "second")] == [(code, output.strip()) for code, output in answers]

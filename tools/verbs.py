@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.environment import Environment, SetupFailed
-from tools.run import ROOT, run, say
+from tools.run import ROOT, run, run_side_by_side, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,10 +171,18 @@ def lint(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
     place = _environment()
     failed = []
     with place.ready(LINT_FILES, "editable"):
-        for name, cwd, arguments in _lint_steps(fix=options.fix):
+        for name, arguments in _quick_steps(fix=options.fix):
             say(f"lint: {name}")
-            if place.run("-m", *arguments, cwd=cwd) != 0:
+            if place.run("-m", *arguments) != 0:
                 failed.append(name)
+        steps = list(_long_steps())
+        python: str | Path = place.python
+        commands = [((python, "-m", *words), cwd) for _, cwd, words in steps]
+        answers = run_side_by_side(commands, place.variables(), os.cpu_count() or 1)
+        for (name, *_), (code, output) in zip(steps, answers, strict=True):
+            say(f"lint: {name}")
+            print(output, end="")
+            failed += [name] * (code != 0)
     if not failed:
         say("lint passed")
     else:
@@ -183,11 +191,16 @@ def lint(options: argparse.Namespace, rest: list[str]) -> int:  # noqa: ARG001  
     return 1 if failed else 0
 
 
-def _lint_steps(*, fix: bool) -> Iterator[tuple[str, Path, list[str]]]:
-    """Yield (name, folder to run in, module and arguments) of each check."""
-    yield "format", ROOT, ["ruff", "format", *([] if fix else ["--check"]), "."]
-    yield "ruff", ROOT, ["ruff", "check", "--quiet", *(["--fix"] if fix else []), "."]
-    yield "spelling", ROOT, ["codespell_lib"]
+def _quick_steps(*, fix: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield name, and module with arguments, of the checks that take a second or two."""
+    yield "format", ["ruff", "format", *([] if fix else ["--check"]), "."]
+    yield "ruff", ["ruff", "check", "--quiet", *(["--fix"] if fix else []), "."]
+    yield "spelling", ["codespell_lib"]
+    yield "links", ["tests.architecture.pages"]
+
+
+def _long_steps() -> Iterator[tuple[str, Path, list[str]]]:
+    """Yield (name, folder to run in, module and arguments) of the others, the longest first."""
     ours = [name for name in ("nuvom", "tests", "tools", "dev.py") if (ROOT / name).exists()]
     yield "types", ROOT, ["mypy", *ours]
     for platform in ("win32", "darwin"):  # finds what is called there and does not exist
@@ -203,7 +216,6 @@ def _lint_steps(*, fix: bool) -> Iterator[tuple[str, Path, list[str]]]:
         ours = ["../tools", "../dev.py"] if folder.name == "benchmarks" else []
         yield f"types of {folder.name}", folder, ["mypy", settings, cache, ".", *ours]
     yield "architecture", ROOT, ["pytest", "-q", "tests/test_architecture.py"]
-    yield "links", ROOT, ["tests.architecture.pages"]
 
 
 def check(options: argparse.Namespace, rest: list[str]) -> int:
