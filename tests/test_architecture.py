@@ -99,6 +99,8 @@ ALLOWED = [
     *(
         Allowed("crumbs", f"nuvom/{where}", reason)
         for where, reason in {
+            "contrib/postgres/schedules.py": "as that of SQLite",
+            "contrib/redis/schedules.py": "as that of SQLite",
             "contrib/django/models.py": "Django looks for models there",
             "contrib/django/conformance/tasks.py": "Django finds tasks at a module's top only",
             "compat/celery/control.py": "what the SDK tells of workers, apart from the application",

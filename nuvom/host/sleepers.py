@@ -6,13 +6,13 @@ longer than most waits.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WORK, RESULTS = "work", "results"
+WORK, RESULTS, SCHEDULES = "work", "results", "schedules"
 
 
 class Sleeper(Protocol):
@@ -50,13 +50,14 @@ class SleeperPool(Generic[Kind]):
     """The sleepers of one process at a store.
 
     Args:
-        make: Returns a new sleeper that is woken for ``WORK`` or ``RESULTS``.
+        make: Returns a new sleeper that is woken for ``WORK``, ``RESULTS`` or ``SCHEDULES``.
     """
 
     def __init__(self, make: Callable[[str], Kind]) -> None:
         self._make = make
-        self._idle: dict[str, list[Kind]] = {WORK: [], RESULTS: []}
+        self._idle: dict[str, list[Kind]] = {WORK: [], RESULTS: [], SCHEDULES: []}
         self._sleeping: set[Kind] = set()
+        self._is_closed = False
 
     def wait_for_work(self, timeout: float, has_work: Callable[[], bool]) -> bool:
         """Sleep until there may be work, at most ``timeout`` seconds."""
@@ -69,10 +70,15 @@ class SleeperPool(Generic[Kind]):
             one.poke()
 
     def close(self) -> None:
-        """Close all sleepers that nobody uses."""
+        """Close all sleepers, those that are in use once they are given back."""
+        self._is_closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for kept in self._idle.values():
-            while kept:
-                kept.pop().close()
+            with suppress(IndexError):  # empty, perhaps only now
+                while True:
+                    kept.pop().close()
 
     @contextmanager
     def lend(self, kind: str) -> Iterator[Kind]:
@@ -89,6 +95,8 @@ class SleeperPool(Generic[Kind]):
             self._sleeping.discard(one)
             one.close()
             raise
+        if self._is_closed:  # just now, perhaps: whoever closed this did not see it
+            self._close_idle()
 
     def _take(self, kind: str) -> Kind:
         """Return a sleeper that nobody uses, made anew where the server has cut them all."""

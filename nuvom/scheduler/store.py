@@ -48,6 +48,9 @@ class BaseScheduleStore(ABC):
         is refused does not affect others. Afterwards sleeping schedulers are woken if the earliest
         ``due_at`` of all schedules is earlier than before, and workers if there are new jobs.
 
+        A store that makes the call again by itself, since the answer was lost, returns what the
+        first one has written.
+
         Returns: for each, whether it was written.
         """
 

@@ -6,16 +6,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
+from nuvom.events import ScheduleFired
 from nuvom.inspection import Inspector
+from nuvom.scheduler.planner import created
+from nuvom.scheduler.record import ScheduleRecord, ScheduleRule
+from nuvom.scheduler.service import Scheduler
 from nuvom.testing import history
+from nuvom.testing.builders import make_job
 from nuvom.testing.history import Findings, read_history
 from nuvom.testing.torture import Storm
-from tests.engine import LIMIT_SECS, wait_until
+from tests.engine import LIMIT_SECS, make_runtime, wait_until
 from tests.lab.proxy import Proxy
 from tests.lab.servers import SERVERS, OwnServer, drop_stores, new_store, own_server
 from tests.reliability import tasks
@@ -164,6 +170,34 @@ def excuse_lost_claims(findings: Findings) -> None:
     findings.started_after_final.clear()
     findings.unexplained_starts.clear()
     findings.overlapping_live_leases.clear()
+
+
+def test_a_scheduler_goes_on_after_a_restart_of_its_server(
+    backend: str, server: OwnServer, tmp_path: Path
+) -> None:
+    """The connection on which it sleeps is gone, and with it whatever would have woken it."""
+    settings: dict[str, Any] = server.settings()
+    runtime = make_runtime(tmp_path, queue_backend=backend, result_backend=backend, **settings)
+    fires = list[str]()
+    runtime.bus.subscribe(ScheduleFired, lambda event: fires.append(event.schedule))
+    scheduler, store = Scheduler(runtime), runtime.queue.schedules()
+
+    def schedule(name: str) -> None:
+        now = store.clock.now()
+        rule = ScheduleRule(at=now + 0.1)
+        store.apply([created(ScheduleRecord(name, name, rule, make_job(id="")), now)])
+
+    try:
+        scheduler.start()
+        schedule("before")
+        wait_until(lambda: fires == ["before"])
+        server.crash()
+        server.start()
+        schedule("after")
+        wait_until(lambda: fires == ["before", "after"])
+    finally:
+        scheduler.stop()
+        runtime.stop()
 
 
 def test_a_worker_that_is_led_to_an_empty_server_takes_no_jobs_there(

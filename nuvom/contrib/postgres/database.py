@@ -310,6 +310,10 @@ class PostgresDatabase:
 
     def _saw(self, version: int, now: float) -> None:
         self._control_version = max(self._control_version, version)
+        self.saw_time(now)
+
+    def saw_time(self, now: float) -> None:
+        """Note the server's time."""
         if isinstance(self.clock, StoreClock):
             self.clock.set(now)
 

@@ -706,6 +706,146 @@ BEGIN
     RETURN found OR gone IS NOT NULL;
 END $$;
 
+-- ---- schedules -------------------------------------------------------------------------------
+
+-- These functions have the rights of whoever ran "nuvom migrate": see totals.sql.
+
+-- Write changes of schedules, each only if its schedule has the revision that was seen, and store the
+-- jobs of those that were written. p_records: null removes. p_due: infinity is none. p_jobs: for each
+-- job the place of its change, then what "enqueue" takes before the record. Returns the first of those
+-- that are due earlier than before, if any.
+CREATE OR REPLACE FUNCTION nuvom.change_schedules(
+    p_call text, p_names bytea[], p_seen bigint[], p_revisions bigint[], p_due float8[],
+    p_records bytea[], p_jobs jsonb, p_job_records bytea[], p_locks bigint[], p_now float8,
+    OUT written boolean[], OUT first_due float8, OUT first_name bytea, OUT has_jobs boolean
+) LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+    now_ float8 := nuvom.clock_secs();
+    was_due float8;
+    one record;
+BEGIN
+    -- A call that is repeated waits until the first one has ended.
+    PERFORM pg_advisory_xact_lock(hashtextextended('nuvom schedules ' || p_call, 0));
+    SELECT c.written INTO written FROM nuvom.schedule_calls c WHERE c.id = p_call;
+    IF found THEN  -- it may have been cut before it woke anybody
+        first_due := '-infinity';
+        first_name := '';
+        has_jobs := true;
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(lock.key) FROM unnest(p_locks) AS lock (key);
+    FOR one IN  -- by name: all callers lock rows in the same order
+        SELECT * FROM unnest(p_names, p_seen, p_revisions, p_due, p_records)
+            WITH ORDINALITY AS change (name, seen, revision, due_at, record, place)
+        ORDER BY name, place
+    LOOP
+        one.due_at := nullif(one.due_at, 'infinity');
+        was_due := NULL;
+        IF one.seen = 0 THEN
+            INSERT INTO nuvom.schedules SELECT one.name, one.revision, one.due_at, one.record
+                WHERE one.record IS NOT NULL
+                ON CONFLICT DO NOTHING;
+        ELSE
+            SELECT s.due_at INTO was_due FROM nuvom.schedules s
+                WHERE s.name = one.name AND s.revision = one.seen FOR UPDATE;
+            IF found AND one.record IS NULL THEN
+                DELETE FROM nuvom.schedules s WHERE s.name = one.name;
+            ELSIF found THEN
+                UPDATE nuvom.schedules s
+                SET revision = one.revision, due_at = one.due_at, record = one.record
+                WHERE s.name = one.name;
+            END IF;
+        END IF;
+        written[one.place] := found;
+        IF found AND one.due_at < coalesce(was_due, 'infinity')
+            AND (first_due IS NULL OR one.due_at < first_due)
+        THEN
+            first_due := one.due_at;
+            first_name := one.name;
+        END IF;
+    END LOOP;
+    FOR one IN
+        SELECT job, record FROM ROWS FROM (jsonb_array_elements(p_jobs), unnest(p_job_records))
+            AS new (job, record) WHERE written[(job->>0)::int]
+    LOOP
+        PERFORM nuvom.enqueue(one.job->>1, one.job->>2, one.job->>3, (one.job->>4)::int,
+            (one.job->>5)::float8, (one.job->>6)::float8, (one.job->>7)::float8, one.job->>8,
+            (one.job->>9)::float8, one.record, NULL, p_now);
+        has_jobs := true;
+    END LOOP;
+    DELETE FROM nuvom.schedule_calls WHERE ctid = ANY (ARRAY(SELECT ctid FROM nuvom.schedule_calls
+        WHERE made_at < now_ - 60 FOR UPDATE SKIP LOCKED));
+    INSERT INTO nuvom.schedule_calls VALUES (p_call, now_, written);
+END $$;
+
+-- Whether no other schedule is due before this one. Asked after the commit, so that of two who have
+-- changed schedules at once, whoever looks later knows; and of schedules that are due at the same
+-- time, one is the first.
+CREATE OR REPLACE FUNCTION nuvom.is_first_due(p_due float8, p_name bytea)
+RETURNS boolean LANGUAGE sql VOLATILE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT NOT EXISTS (SELECT FROM nuvom.schedules
+        WHERE due_at <= p_due AND (due_at, name) < (p_due, p_name))
+$$;
+
+-- Do so in a transaction of its own, then wake those who sleep: see "enqueue_now".
+CREATE OR REPLACE PROCEDURE nuvom.change_schedules_now(
+    p_call text, p_names bytea[], p_seen bigint[], p_revisions bigint[], p_due float8[],
+    p_records bytea[], p_jobs text, p_job_records bytea[], p_locks bigint[], p_now float8,
+    p_commit text, INOUT written boolean[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    answer record;
+BEGIN
+    IF p_commit IS NOT NULL THEN  -- else the connection has it already
+        PERFORM set_config('synchronous_commit', p_commit, true);
+    END IF;
+    SELECT * INTO answer FROM nuvom.change_schedules(p_call, p_names, p_seen, p_revisions, p_due,
+        p_records, p_jobs::jsonb, p_job_records, p_locks, p_now);
+    written := answer.written;
+    COMMIT;
+    IF answer.first_due IS NOT NULL AND nuvom.is_first_due(answer.first_due, answer.first_name) THEN
+        PERFORM nuvom.ring('schedules');
+    END IF;
+    IF answer.has_jobs THEN
+        PERFORM nuvom.ring('work');
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION nuvom.schedule(p_name bytea) RETURNS SETOF bytea LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT record FROM nuvom.schedules WHERE name = p_name
+$$;
+
+CREATE OR REPLACE FUNCTION nuvom.schedules_after(p_name bytea, p_limit int)
+RETURNS SETOF bytea LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+    SELECT record FROM nuvom.schedules WHERE name > p_name ORDER BY name LIMIT p_limit
+$$;
+
+CREATE OR REPLACE FUNCTION nuvom.due_schedules(p_now float8, p_limit int)
+RETURNS SETOF bytea LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+    SELECT record FROM nuvom.schedules WHERE due_at <= p_now
+    ORDER BY due_at, name LIMIT p_limit
+$$;
+
+-- The earliest time at which a schedule is due, and the server's.
+CREATE OR REPLACE FUNCTION nuvom.next_schedule(OUT due_at float8, OUT now float8)
+LANGUAGE sql VOLATILE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT (SELECT min(s.due_at) FROM nuvom.schedules s WHERE s.due_at IS NOT NULL),
+        nuvom.clock_secs()
+$$;
+
 -- ---- start marks and sleep -------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION nuvom.mark(p_owner text, p_number bigint, p_refs bigint[])

@@ -33,6 +33,7 @@ from nuvom.contrib.postgres.rows import (
     snapshot,
     total_values,
 )
+from nuvom.contrib.postgres.schedules import PostgresSchedules
 from nuvom.contrib.postgres.wakeup import POLL_SECS, PostgresMarkSender, listeners
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import ID_CHARS
@@ -40,7 +41,7 @@ from nuvom.core.record import JobRecord, JobStatus
 from nuvom.core.totals import totals_of
 from nuvom.core.transitions import LostDelivery
 from nuvom.errors import BackendUnavailable, PayloadError
-from nuvom.host.sleepers import RESULTS, WORK
+from nuvom.host.sleepers import RESULTS, SCHEDULES, WORK
 from nuvom.log import get_logger, log_event
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.callers import driver_connection
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
     from nuvom.contrib.postgres.database import Connection
+    from nuvom.contrib.postgres.wakeup import PostgresListener
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
     from nuvom.core.transitions import Change, Recovery
@@ -102,6 +104,7 @@ class PostgresJobQueue(PostgresReads):
         Capability.OVERLAP,
         Capability.TOTALS,
         Capability.TRANSACTIONS,
+        Capability.SCHEDULES,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
@@ -184,6 +187,17 @@ class PostgresJobQueue(PostgresReads):
 
     def _values(self, job: JobRecord) -> tuple[Any, ...]:
         return job_values(job, self.max_queue_size, self.db.test_now)
+
+    # ---- schedules ------------------------------------------------------------------------
+
+    def schedules(self) -> PostgresSchedules:
+        """Return the schedules in the same schema."""
+        return PostgresSchedules(self.db, self._schedule_waiter, self.stop)
+
+    @contextmanager
+    def _schedule_waiter(self) -> Iterator[PostgresListener]:
+        with self.db.translated(), self._sleepers.lend(SCHEDULES) as one:
+            yield one
 
     # ---- claim ----------------------------------------------------------------------------
 

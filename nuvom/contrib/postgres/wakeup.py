@@ -2,7 +2,8 @@
 
 Who goes to sleep says so in the table ``sleepers``; whoever has stored something notifies those who
 sleep, and nobody else: see ``ring`` in ``functions.sql``. Behind a pooler that keeps no connection
-for us, LISTEN hears nothing, so that sleepers look themselves, every ``POLL_SECS``.
+for us, LISTEN hears nothing, so that sleepers look themselves, every ``POLL_SECS``, and schedulers
+every ``SCHEDULE_POLL_SECS``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nuvom.contrib.postgres.database import is_pooled
 from nuvom.contrib.postgres.migration import qualified
 from nuvom.contrib.postgres.protocol import next_result
 from nuvom.core.ids import new_id
-from nuvom.host.sleepers import RESULTS, SleeperPool
+from nuvom.host.sleepers import SCHEDULES, WORK, SleeperPool
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from nuvom.contrib.postgres.database import PostgresDatabase
 
 POLL_SECS = 0.25
+SCHEDULE_POLL_SECS = 5.0  # a scheduler knows when to wake; it only looks for schedules that are new
 _CLEAN_EVERY = 16  # marks, after which those of ended jobs are removed
 _MARK = "SELECT nuvom.mark($1, $2, $3)"
 _UNMARK = "SELECT nuvom.unmark($1, $2)"
@@ -37,7 +39,7 @@ class PostgresListener:
     """One thread's place to sleep. Only ``poke`` may be called by others.
 
     Args:
-        kind: ``work`` or ``results``.
+        kind: ``work``, ``results`` or ``schedules``.
     """
 
     def __init__(self, database: PostgresDatabase, kind: str) -> None:
@@ -56,7 +58,8 @@ class PostgresListener:
             self._is_deaf = is_pooled(self._connection)
             if not self._is_deaf:
                 self._selector.register(self._connection.fileno(), selectors.EVENT_READ)
-                for channel in (self._channel, database.shared_channel):
+                shared = (database.shared_channel,) if kind == WORK else ()
+                for channel in (self._channel, *shared):
                     self._connection.execute(f'LISTEN "{channel}"')
         except BaseException:
             self.close()
@@ -86,7 +89,8 @@ class PostgresListener:
         Raises: psycopg.Error: the connection is cut.
         """
         if self._is_deaf:
-            timeout = POLL_SECS if timeout is None else min(timeout, POLL_SECS)
+            poll_secs = SCHEDULE_POLL_SECS if self._kind == SCHEDULES else POLL_SECS
+            timeout = poll_secs if timeout is None else min(timeout, poll_secs)
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
         if self._near in ready:
             with suppress(BlockingIOError):
@@ -94,7 +98,7 @@ class PostgresListener:
         is_rung = bool(ready) and self._hear()
         if is_rung:
             self._is_armed = False  # by whoever has notified it
-            if self._kind == RESULTS:
+            if self._kind != WORK:
                 self.arm()
         return self._is_deaf or bool(ready)
 

@@ -18,6 +18,7 @@ from nuvom.config.settings import Settings
 from nuvom.contrib.redis import rows
 from nuvom.contrib.redis.reads import RedisReads
 from nuvom.contrib.redis.rows import number
+from nuvom.contrib.redis.schedules import RedisSchedules
 from nuvom.contrib.redis.store import MarkSender, RedisStore
 from nuvom.contrib.redis.wakeup import subscribers
 from nuvom.core.batch import RecordBatch
@@ -25,12 +26,15 @@ from nuvom.core.ids import ID_CHARS, new_id
 from nuvom.core.record import JobRecord
 from nuvom.core.transitions import Change, LostDelivery, Recovery
 from nuvom.errors import BackendUnavailable, PayloadError, QueueFull
+from nuvom.host.sleepers import SCHEDULES
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
+    from nuvom.contrib.redis.wakeup import Subscriber
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
     from nuvom.core.views import WorkerInfo
@@ -62,6 +66,7 @@ class RedisJobQueue(RedisReads):
         Capability.ATOMIC_FINISH,
         Capability.OVERLAP,
         Capability.TOTALS,
+        Capability.SCHEDULES,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
@@ -134,6 +139,15 @@ class RedisJobQueue(RedisReads):
     def _raise_if_full(self, queue: bytes) -> None:
         if queue and self.max_queue_size is not None:
             raise QueueFull(queue.decode(), self.max_queue_size, self.max_queue_size)
+
+    # ---- schedules ------------------------------------------------------------------------
+
+    def schedules(self) -> RedisSchedules:
+        """Return the schedules in the same store."""
+        return RedisSchedules(self.store, self._schedule_waiter, self.stop)
+
+    def _schedule_waiter(self) -> AbstractContextManager[Subscriber]:
+        return self._sleepers.lend(SCHEDULES)
 
     # ---- claim ----------------------------------------------------------------------------
 

@@ -31,6 +31,9 @@
 --   stage:TOKEN, bulks, refused:TOKEN   jobs on their way, zset of those committed, what was refused
 --   sleepers       set of workers that wait to be told of a job
 --   o:ID, outcomes results of jobs whose queue is in another store
+--   schedules      hash by name: revision, then the record, which no script reads
+--   schedules:names, schedules:due   zset of all names; of those that have a due_at, by that
+--   changed:CALL   for a minute: what a call that changed schedules has answered
 --   totals         hash by TOTAL: how often it happened; took, waited: hashes of seconds. They are kept
 --                  once the store has a field "totals": the bounds of their histograms
 
@@ -353,6 +356,16 @@ end
 local function set_of(list)
   local got = {}
   for _, one in ipairs(list) do got[one] = true end
+  return got
+end
+
+-- What is stored of schedules, by name. Lua cannot unpack a long list.
+local function records_of(names)
+  local got = {}
+  for at = 1, #names, 2000 do
+    local part = call('HMGET', P .. 'schedules', unpack(names, at, math.min(at + 1999, #names)))
+    for _, v in ipairs(part) do got[#got + 1] = v end
+  end
   return got
 end
 
@@ -1109,6 +1122,63 @@ return call('SADD', P .. 'sleepers', ARGV[2])
 --@ wake
 -- ARGV: name of a sleeper.
 return call('SREM', P .. 'sleepers', ARGV[2])
+
+--@ change_schedules
+-- Write changes of schedules in order, each only if its schedule has the revision that was seen, and
+-- store the jobs of those that were written. ARGV: an id of the call, which is repeated if its answer is
+-- lost; then for each: name, the revision that was seen (all zeros: none), the new one and the record
+-- ('' removes it), due_at or '', a list of jobs (id and JOB). Returns a digit for each: 1 if it was written.
+local answered = call('GET', P .. 'changed:' .. ARGV[2])
+if answered then return answered end
+local function earliest()
+  return tonumber(call('ZRANGE', P .. 'schedules:due', 0, 0, 'WITHSCORES')[2] or math.huge)
+end
+local before, out, new, at = earliest(), {}, {}, 3
+while at <= #ARGV do
+  local name, seen, after, due, jobs = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], nil
+  jobs, at = listed(at + 4)
+  local v = call('HGET', P .. 'schedules', name)
+  local is_same = v and sub(v, 1, 8) == seen or not v and seen == string.rep('\0', 8) and after ~= ''
+  out[#out + 1] = is_same and '1' or '0'
+  if is_same then
+    for _, one in ipairs(jobs) do new[#new + 1] = one end
+    if after == '' then
+      call('HDEL', P .. 'schedules', name)
+      call('ZREM', P .. 'schedules:names', name)
+    else
+      call('HSET', P .. 'schedules', name, after)
+      if not v then call('ZADD', P .. 'schedules:names', 0, name) end
+    end
+    if due ~= '' then
+      call('ZADD', P .. 'schedules:due', due, name)
+    elseif v then
+      call('ZREM', P .. 'schedules:due', name)
+    end
+  end
+end
+local answer = table.concat(out)
+call('SET', P .. 'changed:' .. ARGV[2], answer, 'EX', 60)
+if #new > 0 then
+  add(new)
+  ring()
+end
+if earliest() < before then call('PUBLISH', P .. 'schedules', '1') end
+return answer
+
+--@ schedules_after
+-- Schedules by name. ARGV: the first name as ZRANGEBYLEX takes it, number.
+local names = call('ZRANGEBYLEX', P .. 'schedules:names', ARGV[2], '+', 'LIMIT', 0, tonumber(ARGV[3]))
+return records_of(names)
+
+--@ due_schedules
+-- Schedules that are due, the earliest first. ARGV: the time, number.
+local names = call('ZRANGEBYSCORE', P .. 'schedules:due', '-inf', ARGV[2], 'LIMIT', 0, tonumber(ARGV[3]))
+return records_of(names)
+
+--@ next_schedule
+-- The earliest time at which a schedule is due or '', and the server's.
+local first = call('ZRANGE', P .. 'schedules:due', 0, 0, 'WITHSCORES')[2]
+return {first or '', unpack(call('TIME'))}
 
 --@ keep_outcome
 -- Results of jobs whose queue is in another store: an outcome replaces the stored one unless that is

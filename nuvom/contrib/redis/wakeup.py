@@ -2,7 +2,7 @@
 
 Who goes to sleep notes its name in the set ``sleepers``; whoever has stored a job takes one name
 away and publishes to it alone: see ``ring`` in ``scripts.lua``. The end of a job is published to
-everyone who waits for results.
+everyone who waits for results, an earlier fire of a schedule to all schedulers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Subscriber:
     """One thread's place to sleep. Only ``poke`` may be called by others.
 
     Args:
-        kind: ``work`` or ``results``.
+        kind: ``work``, ``results`` or ``schedules``.
     """
 
     def __init__(self, store: RedisStore, kind: str) -> None:
@@ -33,7 +33,7 @@ class Subscriber:
         self._name = new_id().encode()
         self._waits_for_work = kind == WORK
         self._is_armed = False
-        self._channel = store.tag + (b"wake:" + self._name if kind == WORK else b"results")
+        self._channel = store.tag + (b"wake:" + self._name if kind == WORK else kind.encode())
         self._open = ExitStack()
         try:
             self._near, self._far = map(self._open.enter_context, socket.socketpair())
