@@ -72,7 +72,7 @@ class Task(Generic[P, R]):
 
     @property
     def task_options(self) -> TaskOptions:
-        """All options given to ``@task``; each is also an attribute of the task."""
+        """All options given to ``@task``; all but ``schedule`` are attributes of the task, too."""
         return self.definition.options
 
     def __getattr__(self, name: str) -> Any:
@@ -296,6 +296,8 @@ class TaskDecorator:
         after_job: Callable[[Any], Any] | None = ...,
         on_error: Callable[[BaseException], Any] | None = ...,
         aliases: str | Sequence[str] = ...,
+        schedule: str | float | timedelta | dict[str, Any] | None = ...,
+        timezone_name: str | None = ...,
         force: bool = ...,
     ) -> Decorator: ...
     def __call__(
@@ -315,11 +317,12 @@ class TaskDecorator:
             options: See ``nuvom.core.options.TaskOptions``; they replace those of a preset.
         Raises:
             InvalidTaskOption: an option is unknown or invalid.
+            InvalidSchedule: ``schedule`` or ``timezone_name`` cannot be used.
             DuplicateTask: another function already has the name, or one of the aliases.
             TypeError: the decorated object is not callable.
         """
         given = {**self._given, **options}
-        checked = task_options(given)
+        checked = _checked(given)
         if name is not None:
             check_task_name(name)
 
@@ -342,10 +345,10 @@ class TaskDecorator:
 
         Args:
             options: See ``nuvom.core.options.TaskOptions``.
-        Raises: InvalidTaskOption: an option is unknown or invalid.
+        Raises: InvalidTaskOption, InvalidSchedule: an option is unknown or invalid.
         """
         given = {**self._given, **options}
-        task_options(given)
+        _checked(given)
         return TaskDecorator(given)
 
     def __repr__(self) -> str:
@@ -354,6 +357,16 @@ class TaskDecorator:
 
 
 task = TaskDecorator()
+
+
+def _checked(given: dict[str, Any]) -> TaskOptions:
+    """Return checked options. Raises: InvalidTaskOption, InvalidSchedule."""
+    options = task_options(given)
+    if options.schedule is not None:
+        from nuvom.scheduler.trigger import rule_of_task  # noqa: PLC0415  # few tasks declare one
+
+        rule_of_task(options.schedule, options.timezone_name)
+    return options
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -28,8 +29,8 @@ import msgspec
 from msgspec import Meta
 
 from nuvom.core.ids import valid_name
-from nuvom.core.options import default_options
-from nuvom.errors import InvalidSetting, NuvomError
+from nuvom.core.options import check_task_name, default_options
+from nuvom.errors import InvalidSchedule, InvalidSetting, NuvomError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +122,61 @@ Routes = Annotated[
         lambda given: {one: valid_name("queue", to) for one, to in given.items()},
     ),
 ]
+
+
+class _WrongEntryError(Exception):
+    """One entry of a table cannot be used."""
+
+    def __init__(self, entry: dict[str, Any], reason: str) -> None:
+        super().__init__(reason)
+        self.entry = entry
+
+
+def _schedules(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return schedules by name, in plain data. Raises: _WrongEntryError."""
+    checked = {}
+    for name, entry in given.items():
+        try:
+            checked[name] = _schedule(name, entry)
+        except NuvomError as error:
+            raise _WrongEntryError({name: entry}, error.what.removesuffix(".")) from error
+    return checked
+
+
+def _schedule(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    from nuvom.scheduler.trigger import declared_rule  # noqa: PLC0415  # few projects have one
+
+    check_task_name(name)
+    call = {key: entry[key] for key in _CALL if key in entry}
+    for key, (wanted, expected) in _CALL.items():
+        if key not in call and key != "task":
+            continue
+        if not isinstance(call.get(key), wanted):
+            raise InvalidSchedule(key, call.get(key), expected)
+    check_task_name(call["task"])
+    rule = {key: _plain_time(value) for key, value in entry.items() if key not in _CALL}
+    declared_rule(rule)
+    return {**call, **rule}
+
+
+def _plain_time(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+_CALL: dict[str, tuple[tuple[type, ...], str]] = {
+    "task": ((str,), "the full name of a task"),
+    "args": ((list, tuple), "a list of arguments"),
+    "kwargs": ((dict,), "a table of arguments by name"),
+}
+Schedules = Annotated[
+    dict[str, dict[str, Any]],
+    _values_by_name(
+        'a table of schedules, such as nightly = { task = "shop.tidy", cron = "@daily" }',
+        _schedules,
+    ),
+]
 _BYTES = Meta(extra={"unit": "bytes"})
 Count = Annotated[int, Meta(ge=1, le=_MANY)]
 Bytes = Annotated[int, Meta(ge=1, le=_MANY), _BYTES]
@@ -149,6 +205,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         root: The project root, absolute. Found, not set.
         environment: Where the project runs.
+        project_name: Tells the project from others whose schedules are in the same store.
         release: Name of the code's version, to tell workers that run another one.
         log_level: Lowest level of log records to show.
         log_format: Format of log records.
@@ -162,6 +219,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         hooks: A module with hooks, which each process that runs jobs imports first.
         task_defaults: Options for all tasks that do not set them themselves.
         routes: Queues by pattern of a task's name, for tasks that name no queue; the first counts.
+        schedules: Schedules by name, besides those that `@task` declares.
         sqlite_path: The SQLite file for queue, results and schedules together.
         sqlite_queue_path: A SQLite file for the queue alone.
         sqlite_result_path: A SQLite file for the results alone.
@@ -202,6 +260,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     root: Path = msgspec.field(default_factory=Path.cwd)
     environment: Literal["dev", "test", "prod"] = "dev"
+    project_name: Annotated[
+        Text | None, _absent("the name in pyproject.toml, else that of the root's folder")
+    ] = None
     release: Annotated[Text | None, _absent("a hash over the modules with tasks")] = None
     log_level: LogLevel = "INFO"
     log_format: Annotated[
@@ -217,6 +278,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hooks: Annotated[ModuleName | None, _AT_START, _absent("none")] = None
     task_defaults: Options = msgspec.field(default_factory=dict)
     routes: Routes = msgspec.field(default_factory=dict)
+    schedules: Schedules = msgspec.field(default_factory=dict)
     sqlite_path: FilePath = ".nuvom/nuvom.db"
     sqlite_queue_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
     sqlite_result_path: Annotated[FilePath | None, _absent("as sqlite_path")] = None
@@ -434,6 +496,8 @@ class Setting(NamedTuple):
             return found if self.convert is None else self.convert(found)
         except (msgspec.ValidationError, OverflowError):  # a number that no float can hold
             shown, expected = self.masked(value), self.expected
+        except _WrongEntryError as error:
+            shown, expected = error.entry, f"{self.expected} ({error})"
         except NuvomError as error:  # of a value inside a table
             shown, expected = value, f"{self.expected} ({error.what.rstrip('.')})"
         raise InvalidSetting(self.name, shown, expected, origin=origin)

@@ -315,6 +315,21 @@ def _from_toml(root: Path) -> Iterator[_Given]:
         yield from _from_table(own, text, "", _parse(text, own))
 
 
+def project_name(settings: Settings) -> str:
+    """Return the setting ``project_name``, the name in ``pyproject.toml``, or the root's name."""
+    if settings.project_name is not None:
+        return settings.project_name
+    path = settings.root / PYPROJECT
+    try:
+        content = _read(path)
+        found = {} if content is None else _parse(_decode(content, path), path)
+    except InvalidConfigFile:  # it may be for another program alone
+        found = {}
+    project = found.get("project")
+    name = project.get("name") if isinstance(project, dict) else None
+    return name if isinstance(name, str) and name else settings.root.name
+
+
 def _from_table(path: Path, text: str, table: str, keys: dict[str, Any]) -> Iterator[_Given]:
     for key, value in keys.items():
         line = _line_of(text, table, key)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _OF_ONE = frozenset(  # options that only code can give, or that describe a single task
     {"retry_on", "discard_on", "unique_by", "description", "category", "tags", "aliases"}
-    | {"before_job", "after_job", "on_error"}
+    | {"before_job", "after_job", "on_error", "schedule", "timezone_name"}
 )
 BACKOFFS = ("constant", "linear", "exponential")
 TIMEOUT_POLICIES = ("retry", "fail", "ignore")
@@ -58,6 +58,9 @@ class TaskOptions(NamedTuple):
         before_job, after_job, on_error: Hooks, called as ``before_job()``,
             ``after_job(result)`` and ``on_error(exception)``.
         aliases: Former names of the task; jobs that are stored under them still run.
+        schedule: When schedulers enqueue a job of the task: a cron expression, seconds or a
+            ``timedelta`` between two jobs, or a dict with options of ``Task.schedule``.
+        timezone_name: The IANA name of the time zone of ``schedule``; the default is UTC.
     """
 
     queue: str = "default"
@@ -85,6 +88,8 @@ class TaskOptions(NamedTuple):
     after_job: Callable[[Any], Any] | None = None
     on_error: Callable[[BaseException], Any] | None = None
     aliases: tuple[str, ...] = ()
+    schedule: str | float | timedelta | dict[str, Any] | None = None
+    timezone_name: str | None = None
 
     @property
     def has_hooks(self) -> bool:
@@ -293,6 +298,16 @@ def _hook(name: str, value: object) -> object:
     return value
 
 
+def _schedule(name: str, value: object) -> object:
+    """Return what may be a schedule; its content is checked in ``nuvom.scheduler.trigger``."""
+    if isinstance(value, dict):
+        return value.copy()
+    if isinstance(value, str | int | float) or hasattr(value, "total_seconds"):
+        return value
+    expected = "a cron expression, seconds, a timedelta, or a dict of options of a schedule"
+    raise InvalidTaskOption(name, value, expected)
+
+
 def _delay(name: str, value: object) -> object:
     secs = value.total_seconds() if hasattr(value, "total_seconds") else value
     _secs(name, secs)
@@ -373,6 +388,8 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "after_job": _hook,
     "on_error": _hook,
     "aliases": _aliases,
+    "schedule": _schedule,
+    "timezone_name": _text,
     "delay": _delay,
     "run_at": _moment,
     "expires": _expiry,

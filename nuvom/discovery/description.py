@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import operator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nuvom.discovery.entries import TaskEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -70,7 +71,8 @@ def without_first(text: str) -> str:
 def plain_value(node: ast.expr | None) -> Any:  # noqa: ANN401  # a literal has any plain type
     """Return the value of a literal in plain JSON types; a tuple becomes a list.
 
-    Numbers may have a sign, and may be sums and products such as ``7 * 24 * 3600``.
+    Numbers may have a sign, and may be sums and products such as ``7 * 24 * 3600``. A call such as
+    ``timedelta(hours=1)`` becomes its seconds.
     Raises: NotPlainError: it is not a literal, or JSON cannot represent it unchanged.
     """
     match node:
@@ -82,6 +84,13 @@ def plain_value(node: ast.expr | None) -> Any:  # noqa: ANN401  # a literal has 
             return dict(zip(map(plain_value, keys), map(plain_value, values), strict=True))
         case ast.Constant(value=str() | bool() | None as value):
             return value
+        case ast.Call(
+            func=ast.Name(id="timedelta") | ast.Attribute(attr="timedelta"),
+            args=days,
+            keywords=parts,
+        ):
+            named = {part.arg or "": _plain_number(part.value) for part in parts}
+            return _secs_of(map(_plain_number, days), named)
     return _plain_number(node)
 
 
@@ -99,6 +108,13 @@ def _plain_number(node: ast.expr | None) -> int | float:
     if isinstance(value, int | float) and type(value) is not bool and abs(value) < _LARGEST_NUMBER:
         return value
     raise NotPlainError
+
+
+def _secs_of(days: Iterable[int | float], parts: dict[str, int | float]) -> float:
+    try:
+        return timedelta(*days, **parts).total_seconds()
+    except (TypeError, OverflowError):
+        raise NotPlainError from None
 
 
 def _signature(node: FunctionNode) -> str:

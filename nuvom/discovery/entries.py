@@ -71,6 +71,11 @@ class TaskEntry(msgspec.Struct, frozen=True, rename={"is_async": "async"}, omit_
         return tuple(listed) if isinstance(listed, list) else ()
 
     @property
+    def has_schedule(self) -> bool:
+        """Whether the decorator gives a schedule."""
+        return self.options.get("schedule") is not None or "schedule" in self.dynamic_options
+
+    @property
     def place(self) -> str:
         """Where the task is defined, as ``file:line``."""
         return f"{self.file}:{self.line}"

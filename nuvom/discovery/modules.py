@@ -50,7 +50,7 @@ CACHE_FILE = os.path.join(STATE_DIR, "cache", "discovery.json")
 TICK_NANOS = 2_000_000_000  # the coarsest file system clock, that of FAT
 
 # What the parser finds in a file depends on this code and on Python's grammar.
-_FORMAT = f"8 python {sys.version_info.major}.{sys.version_info.minor}"
+_FORMAT = f"9 python {sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGE = "__init__"
 _PACKAGE_FILE = f"{_PACKAGE}.py"
 # An import statement without its first word: up to the end of the line or of the parentheses.

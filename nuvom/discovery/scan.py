@@ -26,8 +26,9 @@ from nuvom.discovery.ignore import IgnoreRules, PatternList
 from nuvom.discovery.modules import Cache, Modules, Outcome, guess_roots
 from nuvom.discovery.parser import NEWER, UNPACKED
 from nuvom.discovery.references import DJANGO, NUVOM, SHIM
+from nuvom.discovery.stub import unread_schedule
 from nuvom.discovery.walker import Walker
-from nuvom.errors import InvalidTaskOption, ProjectNotFound, plural
+from nuvom.errors import InvalidSchedule, InvalidTaskOption, ProjectNotFound, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -255,13 +256,21 @@ class _Findings:
         refused = _refused(decorator.refused, name, checked)
         if refused:
             self._warn(entry, f"@task refuses an option of {label}: {refused}")
-        return msgspec.structs.replace(
+        found = msgspec.structs.replace(
             entry,
             name=str(name) if name and not refused else f"{entry.module}.{entry.qualname}",
             importable=not obstacle,
             options=options,
             dynamic_options=tuple(sorted(dynamic)),
         )
+        unread = unread_schedule(found)
+        if unread:
+            reason = (
+                f"no scheduler can make the schedule of the task {label}, since only an import "
+                f"tells its {unread}: use literals, or the setting schedules"
+            )
+            self._warn(entry, reason)
+        return found
 
     def _warn(self, entry: TaskEntry, reason: str) -> None:
         self._problems.append(Problem(entry.file, entry.line, reason, "warning"))
@@ -335,8 +344,12 @@ def _refused(given: str, name: object, options: dict[str, Any]) -> str:
     try:
         if name is not None:
             check_task_name(name)
-        task_options(known)
-    except InvalidTaskOption as error:
+        checked = task_options(known)
+        if checked.schedule is not None:
+            from nuvom.scheduler.trigger import rule_of_task  # noqa: PLC0415  # few tasks have one
+
+            rule_of_task(checked.schedule, checked.timezone_name)
+    except (InvalidTaskOption, InvalidSchedule) as error:
         return error.what
     return ""
 

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from nuvom.discovery.entries import TaskEntry
 
 _UNPACKED = "**"  # as the parser has it, which is not loaded here
+_OF_SCHEDULES = ("name", "schedule", "timezone_name")
 _ONLY_IN_CODE = frozenset(
     {
         *("retry_on", "discard_on", "before_job", "after_job", "on_error"),
-        *("isolation", "description", "category", "aliases"),
+        *("isolation", "description", "category", "aliases", "schedule", "timezone_name"),
     }
 )
 
@@ -72,6 +73,17 @@ def unknown_options(entry: TaskEntry) -> list[str]:
     carried = {_UNPACKED, *TaskOptions._fields} - _ONLY_IN_CODE
     found = [name for name in entry.dynamic_options if name in carried]
     return ["more options" if name == _UNPACKED else name for name in found]
+
+
+def unread_schedule(entry: TaskEntry) -> str:
+    """Return what only the task's code can tell about its schedule and its jobs, or ``""``.
+
+    A scheduler does not run that code, so it cannot make such a schedule.
+    """
+    if not entry.has_schedule:
+        return ""
+    own = [name for name in _OF_SCHEDULES if name in entry.dynamic_options]
+    return ", ".join((*own, *unknown_options(entry)))
 
 
 def signature_of(text: str) -> inspect.Signature:

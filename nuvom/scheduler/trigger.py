@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MOST_COUNTED = 10_000
 """How many missed fires are counted one by one; beyond that the number is a lower bound."""
 
-_TRIGGERS = ("at", "in_", "interval", "cron")
+_ONCE = ("at", "in_")
+_TRIGGERS = (*_ONCE, "interval", "cron")
 _MISFIRES, _OVERLAPS = ("skip", "latest", "all"), ("allow", "skip", "queue")
 _LEAST_INTERVAL, _LEAST_GRACE, _MOST_SECS = 0.01, 1.0, 1e11
 _FIRST_SPAN_SECS = 60.0
@@ -67,6 +68,31 @@ def checked_rule(
     if rule.end is not None and first_fire(rule, now) is None:
         raise InvalidSchedule("end", options.get("end"), "a time after the first fire")
     return rule
+
+
+def rule_of_task(schedule: object, timezone_name: str | None) -> ScheduleRule:
+    """Return the rule of ``@task(schedule=..., timezone_name=...)``. Raises: InvalidSchedule."""
+    if isinstance(schedule, dict):
+        return declared_rule({"timezone_name": timezone_name, **schedule})
+    trigger = "cron" if isinstance(schedule, str) else "interval"
+    return declared_rule({trigger: schedule, "timezone_name": timezone_name})
+
+
+def declared_rule(given: Mapping[str, Any]) -> ScheduleRule:
+    """Return the rule of a schedule that a project declares, whatever the time is.
+
+    One that has come to its end is no mistake. Times without a zone are in ``timezone_name``.
+
+    Args:
+        given: As for ``checked_rule``, but for ``at`` and ``in_``.
+    Raises: InvalidSchedule.
+    """
+    for name in _ONCE:
+        if given.get(name) is not None:
+            expected = "cron or interval in its place: a declared schedule fires again and again"
+            raise InvalidSchedule(name, given[name], expected)
+    options = {name: value for name, value in given.items() if value is not None}
+    return checked_rule({"timezone_name": "UTC", **options}, 0.0)
 
 
 def _secs(name: str, value: object) -> float:

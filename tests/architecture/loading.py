@@ -17,6 +17,7 @@ MOST_MODULES = 60
 NOT_WITH_THE_PACKAGE = (
     "asyncio",
     "click",
+    "cronsim",
     "dataclasses",
     "django",
     "flask",
@@ -29,6 +30,7 @@ NOT_WITH_THE_PACKAGE = (
     "nuvom.contrib",
     "rich",
     "sqlite3",
+    "zoneinfo",
 )
 NOT_WITH_HELP = (
     "asyncio",

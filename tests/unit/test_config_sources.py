@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,14 @@ from hypothesis import strategies as st
 
 from nuvom.config.settings import SETTINGS, Settings
 from nuvom.config.sources import ExplainedSource as Row
-from nuvom.config.sources import Loaded, explain, load, problems, use_program_settings
+from nuvom.config.sources import (
+    Loaded,
+    explain,
+    load,
+    problems,
+    project_name,
+    use_program_settings,
+)
 from nuvom.errors import ConfigError, InvalidConfigFile, InvalidSetting, UnknownSetting
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and pipes are POSIX")
@@ -88,12 +97,45 @@ def test_tables_come_from_a_file_or_as_json_from_the_environment(tmp_path: Path)
         ("[task_defaults]\ntimeout_secs = 1\nsoft_timeout_secs = 2", "less than timeout_secs"),
         ("[routes]\n'shop.*' = 'no queue'", "no queue"),
         ("routes = 'shop'", "a table of queues"),
+        ("[schedules]\na = 3", "{'a': 3}.*line 1.*a table of schedules"),
+        ("[schedules.a]\ncron = '@daily'", "'a': {'cron'.*task=None.*the full name of a task"),
+        (
+            "[schedules]\na = {task = 't.a', interval = 5}\nb = {task = 't.b', cron = '0 25 * *'}",
+            r"cannot be {'b': {.*nuvom\.toml, line 1.*five fields",
+        ),
+        ("[schedules.a]\ntask = 't.a'\nat = 2030-01-01T00:00:00Z", "again and again"),
+        ("[schedules.a]\ntask = 't.a'\nargs = 3\ninterval = 5", "args=3.*a list"),
+        ("[schedules.a]\ntask = 't.a'\ncrn = '@daily'", 'Did you mean "cron"'),
+        ("[schedules.a]\ntask = 't.a'\ncron = '@daily'\ntimezone_name = 'Mars/X'", "IANA"),
     ],
 )
 def test_what_a_table_holds_is_checked(tmp_path: Path, toml: str, reason: str) -> None:
     write(tmp_path, toml=toml)
     with pytest.raises(InvalidSetting, match=reason):
         at(tmp_path)
+
+
+def test_schedules_come_as_plain_data(tmp_path: Path) -> None:
+    toml = "[schedules.nightly]\ntask = 't.a'\ncron = '@daily'\nstart = 2030-01-01T00:00:00Z"
+    write(tmp_path, toml=toml)
+    start = "2030-01-01T00:00:00+00:00"
+    expected = {"nightly": {"task": "t.a", "cron": "@daily", "start": start}}
+    settings = at(tmp_path).settings
+    assert expected == settings.schedules
+    assert settings == Settings.from_dict(settings.to_dict())
+    assert expected == at(tmp_path, NUVOM_SCHEDULES=json.dumps(expected)).settings.schedules
+    interval = {"a": {"task": "t.a", "interval": timedelta(minutes=1), "args": (1,)}}
+    given = load(tmp_path, overrides={"schedules": interval}).settings.schedules
+    assert {"a": {"task": "t.a", "args": (1,), "interval": 60.0}} == given
+
+
+def test_a_project_has_the_name_of_its_settings_its_package_or_its_folder(tmp_path: Path) -> None:
+    assert tmp_path.name == project_name(at(tmp_path).settings)
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'shop'\n")
+    assert "shop" == project_name(at(tmp_path).settings)
+    assert "till" == project_name(at(tmp_path, NUVOM_PROJECT_NAME="till").settings)
+    (tmp_path / "pyproject.toml").write_text("no TOML")
+    assert tmp_path.name == project_name(at(tmp_path).settings)
 
 
 def test_what_is_empty_or_none_is_not_given(tmp_path: Path) -> None:

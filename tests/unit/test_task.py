@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from nuvom import Task, task
-from nuvom.errors import DuplicateTask, InvalidTaskOption
+from nuvom.errors import DuplicateTask, InvalidSchedule, InvalidTaskOption
 from nuvom.registry.registry import default_registry
 
 
@@ -91,6 +91,33 @@ def test_method_stays_a_method() -> None:
     assert 1 == sums.static(1)
     assert isinstance(Sums.__dict__["method"], Task)
     assert Sums.method is Sums.__dict__["method"]
+
+
+def test_a_wrong_schedule_is_refused_where_the_task_is_defined() -> None:
+    good: list[Any] = ["0 9 * * MON-FRI", 600, timedelta(hours=1), {"cron": "@daily", "grace": 5}]
+    for schedule in good:
+        made = task(schedule=schedule, timezone_name="Europe/Berlin")(add)
+        assert (schedule, "Europe/Berlin") == (made.task_options.schedule, made.timezone_name)
+    with pytest.raises(InvalidSchedule, match=r"0 25 \* \* \*\n +\^\^ column 3"):
+        task(schedule="0 25 * * *")
+    with pytest.raises(InvalidSchedule, match="Europe/Berlin"):
+        task.preset(schedule="@daily", timezone_name="Mars/Olympus")
+    bad: list[Any] = [True, 0, {}, {"crn": "@daily"}, {"in_": 5}, {"at": "2030-01-01T00:00Z"}]
+    for wrong in bad:
+        with pytest.raises(InvalidSchedule):
+            task(schedule=wrong)
+    with pytest.raises(InvalidTaskOption, match="a cron expression"):
+        task(schedule=["@daily"])  # type: ignore[call-overload]  # what is refused
+
+
+def test_a_schedule_that_has_come_to_its_end_is_no_mistake(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """Else code that worked could not be imported any more from some day on."""
+    task(schedule={"cron": "@daily", "start": "2020-01-01T00:00", "end": "2021-01-01T00:00"})
+    assert [] == list(recwarn)
+    with pytest.raises(InvalidSchedule, match="after the first fire"):
+        task(schedule={"cron": "@daily", "start": "2022-01-01T00:00", "end": "2021-01-01T00:00"})
 
 
 # ---- options of a call ----------------------------------------------------------------------

@@ -89,6 +89,42 @@ def test_tasks_and_problems_are_sorted(tmp_path: Path) -> None:
     assert [(f"x{name}.py", 2) for name in "abmqz"] == places(found, "error")
 
 
+def test_schedules_are_read_as_far_as_they_are_literals(tmp_path: Path) -> None:
+    source = """\
+        import datetime as dt
+        from datetime import timedelta
+        from nuvom import task
+        daily = task.preset(timezone_name="Europe/Berlin")
+        @daily(schedule="@daily")
+        def a(): ...
+        @task(schedule=timedelta(hours=1, minutes=-30))
+        def b(): ...
+        @task(schedule={"interval": dt.timedelta(1), "misfire": "skip"})
+        def c(): ...
+        @task(schedule=when(), queue="mail")
+        def d(): ...
+        @task(schedule="@daily", timezone_name=zone(), retries=tries())
+        def e(): ...
+        @task(schedule="0 25 * * *")
+        def f(): ...
+        @task(schedule=timedelta(hour=1))
+        def g(): ...
+        @task(timezone_name=zone(), **more)
+        def h(): ...
+        """
+    found = scan(write(tmp_path, {"t.py": source}), use_cache=False)
+    assert [
+        {"schedule": "@daily", "timezone_name": "Europe/Berlin"},
+        {"schedule": 1800.0},
+        {"schedule": {"interval": 86400.0, "misfire": "skip"}},
+    ] == [task.options for task in found.tasks[:3]]
+    told = {one.line: one.reason for one in found.problems if one.level == "warning"}
+    assert {12, 14, 16, 18} == set(told)
+    assert "no scheduler can make the schedule of the task d" in told[12]
+    assert "tells its timezone_name, retries: use literals" in told[14]
+    assert "0 25 * * *\n      ^^ column 3" in told[16]
+
+
 # ---- duplicates -------------------------------------------------------------------------
 
 
