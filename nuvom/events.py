@@ -162,6 +162,20 @@ class ScheduleMissed(Event, frozen=True):
     skipped: int
 
 
+class SchedulesReconciled(Event, frozen=True):
+    """A scheduler took over what the project declares; each part holds names of schedules.
+
+    Attributes:
+        problems: Sentences about declarations that it could not follow.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    enabled: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
 class HookFailed(Event, frozen=True):
     """A task's hook raised or took too long; the outcome is unchanged."""
 

@@ -72,6 +72,7 @@ class EventLog:
             (logging.WARNING, events.JobReaped, self._reaped),
             (logging.WARNING, events.HookFailed, self._hook_failed),
             (logging.WARNING, events.ScheduleMissed, self._missed),
+            (logging.WARNING, events.SchedulesReconciled, self._reconciled),
             (logging.ERROR, events.JobTimedOut, self._timed_out),
             (logging.ERROR, events.JobFailed, self._failed),
             (logging.ERROR, events.JobDead, self._dead),
@@ -201,6 +202,15 @@ class EventLog:
         if self._admit_repeat(logging.WARNING, "schedule.missed", text):
             fields = {"schedule": event.schedule, "missed": event.missed, "skipped": event.skipped}
             self._write(logging.WARNING, "schedule.missed", text, fields)
+
+    def _reconciled(self, event: events.SchedulesReconciled) -> None:
+        for text in event.problems:
+            self._write(logging.WARNING, "schedule.problem", text, {})
+        parts = {part: getattr(event, part) for part in ("added", "changed", "enabled", "disabled")}
+        said = [f"{word} {', '.join(names)}" for word, names in parts.items() if names]
+        if said and self._level <= logging.INFO:
+            text = f"schedules as declared: {'; '.join(said)}"
+            self._write(logging.INFO, "schedule.reconciled", text, dict[str, object](parts))
 
     # ---- workers, stores, plugins ---------------------------------------------------------
 

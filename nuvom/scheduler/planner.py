@@ -34,7 +34,8 @@ ON_TIME_SECS = 10.0
 WAIT_SECS = 1.0
 """How often a scheduler looks whether the job has ended that a fire waits for."""
 
-_WANTED = ("rule", "job", "expires_secs", "origin")  # the rest is what has become of a schedule
+_WANTED = ("rule", "job", "expires_secs", "origin", "project", "release")
+# The rest is what has become of a schedule.
 
 
 class Plan(NamedTuple):
@@ -165,9 +166,15 @@ def differs(seen: ScheduleRecord, wanted: ScheduleRecord) -> bool:
 
 
 def adjusted(seen: ScheduleRecord, wanted: ScheduleRecord, now: float) -> ScheduleChange:
-    """Return the change that makes a schedule as somebody wants it; a pause is kept."""
+    """Return the change that makes a schedule as somebody wants it; a pause is kept.
+
+    What came due while it was disabled is not made up for.
+    """
     after = replace(seen, disabled=None, **{name: getattr(wanted, name) for name in _WANTED})
-    return updated(replace(after, rule=seen.rule), rule=wanted.rule, now=now)
+    change = updated(replace(after, rule=seen.rule), rule=wanted.rule, now=now)
+    if seen.disabled is None or change.after is None:
+        return change
+    return _started_again(replace(change.after, revision=seen.revision), now)
 
 
 def updated(seen: ScheduleRecord, *, rule: ScheduleRule, now: float) -> ScheduleChange:

@@ -82,6 +82,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         paused_by, paused_at: Who paused it, and when.
         disabled: Why it does not fire although nobody has paused it, or None.
         revision: Grows with each change; a change that saw another revision is refused.
+        project, release: Which project declares it, and the latest version of its code that did.
     """
 
     name: str
@@ -103,6 +104,13 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     paused_at: float | None = None
     disabled: str | None = None
     revision: int = 0
+    project: str = ""
+    release: str = ""
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether code or settings declare it, or did so."""
+        return self.origin != "program"
 
     @property
     def task(self) -> str:

@@ -17,6 +17,7 @@ from nuvom.errors import NuvomError, ScheduleError
 from nuvom.events import BackendFailed, ScheduleFired, ScheduleMissed
 from nuvom.execution.failures import stored_error
 from nuvom.inspection import Inspector
+from nuvom.scheduler.declared import reconcile, running_releases
 from nuvom.scheduler.planner import Plan, disabled, job_of, plan
 from nuvom.scheduler.record import ScheduleChange
 from nuvom.scheduler.schedule import store_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 LOOK_SECS = 30.0
 """The longest sleep: somebody may have set the clock, or a wake-up may have been lost."""
 
+_LEAST_LOOK_SECS = 1.0  # between two looks at what code workers run
 _BATCH = 1000  # schedules fired in one step
 _RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after consecutive failures of the store
 
@@ -50,6 +52,8 @@ class Scheduler:
         self._waiter: ScheduleWaiter | None = None
         self._thread: threading.Thread | None = None
         self._failures = 0
+        self._awaited: frozenset[str] | None = None
+        self._looked_at = 0.0
 
     # ---- life ---------------------------------------------------------------------------
 
@@ -82,10 +86,23 @@ class Scheduler:
 
     def _run_listening(self, waiter: ScheduleWaiter) -> None:
         while not self._stopping.is_set():
+            self._reconcile()
             wait_secs = self.step()
             self._failures = 0
             if wait_secs > 0 and not self._stopping.is_set():  # a poke from now on is not missed
                 self._clock.wait(waiter, wait_secs)
+
+    def _reconcile(self) -> None:
+        """Take over what the project declares: once, and again when no worker has its old code."""
+        now = self._clock.monotonic()
+        if self._awaited is None:
+            self._awaited = reconcile(self._runtime).awaited
+        elif self._awaited and now - self._looked_at >= _LEAST_LOOK_SECS:
+            if not self._awaited & running_releases(self._runtime):
+                self._awaited = reconcile(self._runtime).awaited
+        else:
+            return
+        self._looked_at = now
 
     # ---- one step -----------------------------------------------------------------------
 

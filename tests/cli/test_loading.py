@@ -65,6 +65,7 @@ READING = [
     ("status", "01234567"),
     ("inspect", "job", "01234567"),
     ("queues", "list"),
+    ("schedule", "diff"),
     ("workers", "list"),
     ("errors", "list"),
     ("errors", "show", "abc"),

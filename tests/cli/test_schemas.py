@@ -19,6 +19,7 @@ from nuvom.config.sources import load
 from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import build_runtime
+from nuvom.scheduler.declared import reconcile
 from tests.cli.shell import TASKS, call, invoke
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -115,6 +116,7 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
         yield ask("plugin", *command)
     yield ask("plugin", "scaffold", "mine")
     yield from moves(root, ask)
+    yield declared(root, ask)
     for command in (["version"], ["completion", "bash"], ["status", "00000000"]):
         yield ask(*command)
     described = root / "job.json"
@@ -134,6 +136,19 @@ def moves(root: Path, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, 
     yield ask("copy", *ways)
     (root / "other.py").write_text("from celery import beat, Task\n")
     yield ask("migrate-from", "celery", ".", "--diff")
+
+
+def declared(root: Path, ask: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Return what a deploy would do with the schedules of the one before."""
+    code = "from nuvom import task\n@task(schedule={secs})\ndef {name}(): ...\n"
+    (root / "old.py").write_text(code.format(secs=5000, name="a") + code.format(secs=1, name="b"))
+    ask("discover", "tasks")
+    runtime = build_runtime(load(root))
+    reconcile(runtime)
+    runtime.stop()
+    (root / "old.py").write_text(code.format(secs=6000, name="a"))
+    (root / "new.py").write_text(code.format(secs=5000, name="c"))
+    return ask("schedule", "diff")
 
 
 def collected(root: Path) -> dict[str, set[str]]:

@@ -90,6 +90,8 @@ EVENTS: list[tuple[Event, str]] = [
     (events.HookFailed(JOB, "after_job", ERROR), "WARNING hook.error"),
     (events.ScheduleFired("nightly", JOB, 5.0, 0.1), "DEBUG schedule.fired"),
     (events.ScheduleMissed("nightly", 3, 0), "WARNING schedule.missed"),
+    (events.SchedulesReconciled(added=("nightly",)), "INFO schedule.reconciled"),
+    (events.SchedulesReconciled(problems=("One is unclear.",)), "WARNING schedule.problem"),
     (events.WorkerStarted("w1"), "INFO worker.started"),
     (events.WorkerStopped("w1", "signal"), "INFO worker.stopped"),
     (events.BackendFailed("claim", ERROR), "ERROR backend.error"),

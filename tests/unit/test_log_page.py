@@ -15,7 +15,7 @@ def test_page_names_every_event_that_is_written() -> None:
     package = Path(log_events.__file__).parent.parent
     sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
     bus = sources[package / "logs" / "events.py"]
-    written = set(re.findall(r'"((?:job|hook|worker|backend|plugin)\.\w+)"', bus))
+    written = set(re.findall(r'"((?:job|hook|worker|backend|plugin|schedule)\.\w+)"', bus))
     for source in sources.values():
         written |= set(re.findall(r'"event": "(\w+\.\w+)"', source))
         written |= set(re.findall(r'log(?:_event)?\(\s*_LOG,\s*[\w.]+,\s*"(\w+\.\w+)"', source))
