@@ -137,10 +137,11 @@ class _Reading:
         if not entry.importable:
             move = f"Move it to the top level of its module ({entry.place})."
             raise TaskNotImportable(name, "importing its module does not define it", move)
-        unknown = ", ".join(unknown_options(entry))
-        if unknown:
+        # Of an unpacked mapping nothing is known, and each task of Django's may have one.
+        named = [one for one in unknown_options(entry) if one in entry.dynamic_options]
+        if named:
             reason = "which schedulers do not run: the default is used."
-            self._notes.append(f"{name} sets {unknown} in code, {reason}")
+            self._notes.append(f"{name} sets {', '.join(named)} in code, {reason}")
         return definition_of(entry)
 
 

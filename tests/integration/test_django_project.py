@@ -283,6 +283,39 @@ def site(tmp_path: Path) -> Project:
     return Project(tmp_path / "site")
 
 
+DECLARED = """
+
+@nuvom.task(schedule="@yearly", timezone_name="Europe/Berlin")
+def clear_sessions():
+    return Order.objects.count()
+"""
+IN_SETTINGS = """
+NUVOM["schedules"] = {"nightly": {"task": "trial.tasks.query", "args": [5], "cron": "0 3 1 1 *"}}
+"""
+
+
+def test_schedules_of_apps_and_of_the_settings_are_declared(site: Project) -> None:
+    with (site.folder / "trial" / "tasks.py").open("a") as tasks:
+        tasks.write(DECLARED)
+    with (site.folder / "config" / "trial.py").open("a") as settings:
+        settings.write(IN_SETTINGS)
+    shown = json.loads(site.manage("nuvom", "schedule", "diff", "--json", fails=True))
+    assert ["nightly", "trial.tasks.clear_sessions"] == [one["name"] for one in shown["added"]]
+    assert [] == shown["problems"] + shown["notes"]
+    site.manage("nuvom", "discover", "tasks")
+    jobs = site.program(
+        "from nuvom.runtime import current_runtime; import nuvom\n"
+        "from nuvom.scheduler.declared import reconcile\n"
+        "reconcile(current_runtime())\n"
+        "print(json.dumps([one.run_now().id for one in nuvom.schedules()]))"
+    )
+    site.manage("nuvom", "schedule", "diff")  # exits with 0
+    site.burst()
+    nightly, yearly = (json.loads(site.manage("nuvom", "inspect", job, "--json")) for job in jobs)
+    assert ("SUCCESS", "SUCCESS") == (nightly["status"], yearly["status"])
+    assert (5, 0) == (nightly["result"], yearly["result"])
+
+
 def test_tests_of_the_project_keep_their_jobs_to_themselves(site: Project) -> None:
     shown = site.manage("test", "shop", fails=True)
     assert "Ran 4 tests" in shown
