@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from nuvom.discovery.auto_register import refresh
 from nuvom.queue_backends.server import ServerQueue
 from nuvom.scheduler import planner
+from nuvom.scheduler.declared import reconcile
 from nuvom.scheduler.record import ScheduleChange, ScheduleRecord, ScheduleRule
 from nuvom.testing.builders import make_job
+from tests.engine import make_runtime, with_backends
 from tests.lab.servers import SERVERS, drop_stores, new_store, open_queue
 
 HOUR = 3600.0
@@ -99,6 +103,27 @@ def test_a_change_of_what_has_changed_is_refused(queue: ServerQueue) -> None:
     assert [record.revision for record in store.page()] == [1, 2]
     assert store.get("one") == pause.after
     assert queue.qsize() == 1
+
+
+def test_schedulers_that_start_at_once_make_what_is_declared_once(
+    queue: ServerQueue, project: Path
+) -> None:
+    runtime = with_backends(make_runtime(project), queue)
+    for names in ("abc", "bcd"):
+        tasks = (f"@task(schedule=9000)\ndef {name}(): ...\n" for name in names)
+        (project / "tasks.py").write_text("from nuvom import task\n" + "".join(tasks))
+        refresh(project, runtime.settings.manifest_file)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: reconcile(runtime), range(8)))
+        done = sorted(step.name for one in found for step in one.steps if step.what != "same")
+    assert done == ["tasks.a", "tasks.d"]
+    states = {one.name: one.state for one in queue.schedules().page()}
+    assert states == {
+        "tasks.a": "disabled",
+        "tasks.b": "active",
+        "tasks.c": "active",
+        "tasks.d": "active",
+    }
 
 
 def test_schedulers_are_woken_when_something_is_due_earlier(queue: ServerQueue) -> None:
