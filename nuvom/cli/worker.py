@@ -149,7 +149,13 @@ def serve_scheduler(invocation: Invocation, **options: Any) -> int:  # as click 
     runtime = _start_runtime(loaded)
     try:
         process = SchedulerProcess(runtime)
-        signals.connect(process.stop, process.stop, lambda: None)
+        restarts: list[bool] = []
+
+        def restart() -> None:
+            restarts.append(True)
+            process.stop()
+
+        signals.connect(process.stop, process.stop, restart)
         lines = start_lines(loaded.settings, f"scheduler {short_id(process.id)}")
         active = sum(one.state == "active" for one in Inspector(runtime).schedules())
         facts = [f"  schedules {active:,} active", *_plugin_lines(runtime)]
@@ -158,6 +164,8 @@ def serve_scheduler(invocation: Invocation, **options: Any) -> int:  # as click 
     finally:
         runtime.stop()
         flush_logs()
+    if restarts and not signals.received:
+        replace_self()
     if out.as_json:
         out.json("nuvom.scheduler_run/1", {"id": process.id, "fired": process.scheduler.fired})
     elif not logs_for_programs(loaded.settings):

@@ -20,7 +20,7 @@ from nuvom.discovery.stub import definition_of
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import build_runtime
 from nuvom.scheduler import planner
-from nuvom.scheduler.record import ScheduleRecord
+from nuvom.scheduler.record import ScheduleChange, ScheduleRecord
 from nuvom.scheduler.schedule import put, store_of, wanted_record
 from nuvom.scheduler.service import SchedulerProcess
 from nuvom.scheduler.trigger import checked_rule
@@ -62,7 +62,7 @@ def change(root: Path, decide: Callable[[ScheduleRecord], ScheduleRecord], name:
         seen = store.get(name)
         assert seen is not None
         after = decide(seen)
-        assert store.apply([planner.ScheduleChange(name, seen.revision, after)]) == [True]
+        assert store.apply([ScheduleChange(name, seen.revision, after)]) == [True]
 
 
 def overdue(root: Path, name: str) -> None:
@@ -394,6 +394,17 @@ def test_a_scheduler_obeys_the_command_that_stops_workers(yearly: Path) -> None:
     assert invoke("workers", "stop", "--all").code == 0
     answer = end(scheduler)
     assert (answer.code, answer.json["fired"], answer.err) == (0, 0, "")
+
+
+@posix
+def test_a_scheduler_starts_again_on_sighup(yearly: Path) -> None:
+    scheduler = spawn("runscheduler", cwd=yearly)
+    read_until(scheduler, "Ready")
+    scheduler.send_signal(signal.SIGHUP)
+    assert f"pid {scheduler.pid}\n" in read_until(scheduler, "Ready")
+    until(lambda: schedulers() == [True])
+    scheduler.send_signal(signal.SIGINT)
+    assert end(scheduler).code == 130
 
 
 def test_a_burst_fires_nothing(yearly: Path) -> None:

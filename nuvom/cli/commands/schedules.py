@@ -370,8 +370,9 @@ def _tell(invocation: Invocation, handle: Schedule, change: str) -> None:
 def explain(invocation: Invocation, expression: str, timezone_name: str, count: int) -> None:
     """Say when the cron expression EXPR fires.
 
-    With a time zone, also around its next change of the clocks. Quote the expression: nuvom schedule explain "0 9 * * MON-FRI". It has five fields, or six with seconds
-    first, or is a name such as @daily. No project is needed.
+    With a time zone, also around its next change of the clocks. Quote the expression: nuvom
+    schedule explain "0 9 * * MON-FRI". It has five fields, or six with seconds first, or is a
+    name such as @daily. No project is needed.
     """
     rule = ScheduleRule(cron=expression, timezone_name=zone_of(timezone_name).key)
     is_rhythm = cron(expression, timezone_name).is_rhythm

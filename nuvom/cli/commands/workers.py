@@ -184,7 +184,8 @@ def runscheduler(invocation: Invocation, /, **options: Any) -> int:
     """Fire schedules until you stop it, and run no jobs.
 
     Workers fire schedules as well, unless they run with --no-scheduler; any number may do so at
-    once. Ctrl-C or SIGTERM ends it at once: exit 130 or 143.
+    once. Ctrl-C or SIGTERM ends it at once: exit 130 or 143. SIGHUP starts it again under the same
+    process id, with settings read anew.
     """
     code: int = import_module("nuvom.cli.worker").serve_scheduler(invocation, **options)
     return code
