@@ -15,7 +15,7 @@ import msgspec
 
 from nuvom._version import __version__
 from nuvom.cli.commands.tasks import changes_text
-from nuvom.cli.output import duration
+from nuvom.cli.output import ago
 from nuvom.cli.project import store_place
 from nuvom.cli.views import short_id
 from nuvom.config.project import STATE_DIR, check_state_dir
@@ -294,14 +294,14 @@ def _unfired(
         return
     count = plural(len(active), "active schedule")
     first = min(active, key=lambda one: one.due_at or 0.0)
-    late_secs = store.clock.now() - (first.due_at or 0.0)
-    overdue = f"{first.name} was due {duration(late_secs)} ago"
-    is_late = late_secs > _OVERDUE_SECS
+    now, due_at = store.clock.now(), first.due_at or 0.0
+    overdue = f"{first.name} was due {ago(due_at, now)}"
+    is_late = now - due_at > _OVERDUE_SECS
     schedulers = [one for one in inspector.schedulers() if one.state != "silent"]
     if inspector.sees_processes and not schedulers:
         level: Literal["warn", "fail"] = "fail" if is_late else "warn"
-        text = f"no scheduler runs, and there {'is' if len(active) == 1 else 'are'} {count}"
-        fix = "Start one: nuvom runworker or, to run no jobs, nuvom runscheduler"
+        text = f"no scheduler runs for {count}"
+        fix = "Start one: nuvom runworker, or nuvom runscheduler"
         yield Check("schedules", level, f"{text}; {overdue}" if is_late else text, fix)
     elif is_late:
         fix = "Look at the log of the workers, and compare the clocks of their machines."

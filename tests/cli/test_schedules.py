@@ -291,7 +291,7 @@ def told_of_schedules() -> tuple[int, list[tuple[str, str]]]:
 
 
 def test_doctor_misses_a_scheduler_where_schedules_are_active(yearly: Path) -> None:
-    text = "no scheduler runs, and there is 1 active schedule"
+    text = "no scheduler runs for 1 active schedule"
     assert told_of_schedules() == (0, [("ok", "1 active"), ("warn", text)])
     overdue(yearly, "yearly")
     assert told_of_schedules()[0] == 7

@@ -107,9 +107,12 @@ def _row(one: ScheduleRecord, now: float) -> list[Cell | str]:
 
 
 def _next_cell(next_at: float, now: float) -> Cell:
-    if next_at > now:
-        return views.moment_cell(next_at, now)
-    return Cell(f"due {ago(next_at, now)}", "yellow", rfc3339(next_at))
+    return Cell(_until(next_at, now), "" if next_at > now else "yellow", rfc3339(next_at))
+
+
+def _until(fire_at: float, now: float) -> str:
+    """Return in how long a schedule fires; one that should have by now is due."""
+    return ago(fire_at, now) if fire_at > now else f"due {ago(fire_at, now)}"
 
 
 def _data(one: ScheduleRecord) -> dict[str, Any]:
@@ -257,7 +260,7 @@ def next_(invocation: Invocation, name: str | None, count: int) -> None:
     rows: list[list[Cell | str]] = [
         [
             Cell(_wall(at, one.rule.timezone_name), "", rfc3339(at)),
-            Cell(ago(at, now), "", f"{at - now:.3f}"),
+            Cell(_until(at, now), "", f"{at - now:.3f}"),
             one.name,
             one.task,
         ]
@@ -434,7 +437,7 @@ def _show_change(
 
 
 def _show_times(out: Output, times: Iterable[float], zone: str, now: float) -> None:
-    out.lines(f"  {_wall(at, zone)}  {out.out.paint(ago(at, now), 'dim')}" for at in times)
+    out.lines(f"  {_wall(at, zone)}  {out.out.paint(_until(at, now), 'dim')}" for at in times)
 
 
 def _moment(text: str) -> float:
