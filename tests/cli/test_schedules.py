@@ -27,6 +27,7 @@ from nuvom.scheduler.trigger import checked_rule
 from tests.cli.shell import Answer, call, invoke, run, spawn, status
 from tests.cli.test_completion import offered
 from tests.cli.test_worker import end, posix, read_until, until
+from tests.lab.servers import SERVERS, drop_stores, new_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -363,9 +364,20 @@ def schedulers() -> list[bool]:
     return [one["scheduler"] for one in invoke("workers", "--json").json["workers"]]
 
 
+@pytest.fixture(params=["sqlite", "file", *SERVERS])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have the project keep its jobs in a store of each kind."""
+    store = new_store(request.param) if request.param in SERVERS else {}
+    chosen = {"queue_backend": request.param, "result_backend": request.param, **store}
+    for name, value in chosen.items():
+        monkeypatch.setenv(f"NUVOM_{name.upper()}", value)
+    yield request.param
+    drop_stores(store)
+
+
 @posix
 def test_a_scheduler_and_a_worker_run_what_a_schedule_fires_until_they_are_stopped(
-    yearly: Path,
+    backend: str, yearly: Path
 ) -> None:
     processes = [
         spawn("runscheduler", cwd=yearly),
