@@ -28,9 +28,10 @@ from nuvom.core.record import (
 from nuvom.core.text import mask_text, mask_value
 from nuvom.core.views import Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
-from nuvom.errors import AmbiguousJob, JobNotFound, plural, suggest
+from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
+from nuvom.scheduler.store import all_records, find_record
 from nuvom.serialization.base import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
     from nuvom.runtime import Runtime
+    from nuvom.scheduler.record import ScheduleRecord
 
 _FULL_ID = 36
 _SHORTEST_SUFFIX = 6
@@ -203,7 +205,18 @@ class Inspector:
         return [] if self._queue is None else self._queue.stats()
 
     def workers(self) -> list[WorkerInfo]:
-        """Return the workers that are not known to be dead; empty if the backend cannot tell."""
+        """Return the workers that are not known to be dead; empty if the backend cannot tell.
+
+        Those that run jobs: a scheduler in a process of its own is none of them.
+        """
+        return [one for one in self.processes() if one.runs_jobs]
+
+    def schedulers(self) -> list[WorkerInfo]:
+        """Return the processes that fire schedules: workers, and schedulers alone."""
+        return [one for one in self.processes() if one.scheduler]
+
+    def processes(self) -> list[WorkerInfo]:
+        """Return the workers, and the schedulers in processes of their own, oldest first."""
         return [] if self._queue is None else self._queue.workers()
 
     def workers_on(self, queue: str) -> int | None:
@@ -212,7 +225,7 @@ class Inspector:
             return None
         return sum(
             worker.state == "alive" and (not worker.queues or queue in worker.queues)
-            for worker in self._queue.workers()
+            for worker in self.workers()
         )
 
     def other_code(self) -> dict[str, str]:
@@ -314,6 +327,24 @@ class Inspector:
             else:
                 found += 1
                 yield one
+
+    @property
+    def sees_processes(self) -> bool:
+        """Whether the backend can tell which workers and schedulers there are."""
+        return self._queue is not None
+
+    def schedules(self) -> Iterator[ScheduleRecord]:
+        """Yield all schedules by name; none if the backend keeps none."""
+        store = self._runtime.schedule_store
+        if store is not None:
+            yield from all_records(store)
+
+    def schedule(self, name: str) -> ScheduleRecord:
+        """Return one schedule. Raises: ScheduleNotFound."""
+        store = self._runtime.schedule_store
+        if store is None:
+            raise ScheduleNotFound(name, ())
+        return find_record(store, name)
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped by fingerprint, latest first."""

@@ -46,6 +46,7 @@ from nuvom.host.waits import LONGEST_WAIT_SECS, POLL_SECS
 from nuvom.inspection import Inspector
 from nuvom.logs.progress import ProgressDisplay
 from nuvom.runtime import Runtime, current_runtime
+from nuvom.scheduler.record import fire_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -131,6 +132,17 @@ class Job(Generic[R]):
     def created_at(self) -> datetime:
         """When the job was created, in UTC."""
         return datetime.fromtimestamp(self.record.created_at, UTC)
+
+    @property
+    def schedule(self) -> str | None:
+        """The name of the schedule that enqueued the job, or None."""
+        return fire_of(self.record.headers)[0]
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The fire time of its schedule for which the job was enqueued, in UTC, or None."""
+        at = fire_of(self.record.headers)[1]
+        return None if at is None else datetime.fromtimestamp(at, UTC)
 
     # ---- where it is now ----------------------------------------------------------------
 

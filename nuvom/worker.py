@@ -35,6 +35,7 @@ from nuvom.runtime import Runtime, count_local_worker, current_runtime
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from nuvom.scheduler.service import Scheduler
 
 _LOG = get_logger("nuvom.worker")
 _LOOK_SECS = 0.5  # Windows cannot interrupt a wait without a timeout
@@ -49,6 +50,8 @@ class Worker:
         burst: Stop when no job is ready or PARKED that it can run, and none is running.
         max_jobs, max_secs: Stop after this many jobs, or this many seconds.
         concurrency: Maximum number of jobs running at once, by queue.
+        scheduler: Also fire schedules, in a thread of its own, until the worker has ended; where
+            the store keeps none, this changes nothing.
     Raises: InvalidSetting: there would be no slots; Refused: this process is a child of a worker;
         whatever the store raises.
 
@@ -57,6 +60,14 @@ class Worker:
         promise: The delivery guarantee that the backends allow, as text.
         is_stopping: Whether it claims no more, and only lets running jobs finish.
     """
+
+    _thread: threading.Thread | None = None
+    _pid = 0  # of the process in which it was started
+    _reason = ""
+    _error: BaseException | None = None
+    _raises_crash = True
+    _maintenance: Maintenance | None = None
+    is_stopping = _has_called_hooks = False
 
     def __init__(
         self,
@@ -70,6 +81,7 @@ class Worker:
         max_jobs: int | None = None,
         max_secs: float | None = None,
         concurrency: Mapping[str, int] | None = None,
+        scheduler: bool = False,
     ) -> None:
         self.id = new_id()
         self.runtime = runtime
@@ -78,13 +90,7 @@ class Worker:
         self.threads = slots_for("threads", threads, runtime.settings.threads)
         self.async_slots = slots_for("async_slots", async_slots, runtime.settings.async_slots)
         refuse_in_child()
-        self._thread: threading.Thread | None = None
         self._has_begun, self._has_ended = threading.Event(), threading.Event()
-        self._pid = 0  # of the process in which it was started
-        self._reason = ""
-        self.is_stopping = self._has_called_hooks = False
-        self._error: BaseException | None = None
-        self._raises_crash = True
         self._started_at = runtime.clock.now()
         self._release = release_of(runtime.settings)
         queue = runtime.queue
@@ -95,9 +101,9 @@ class Worker:
         slots = {"thread": self.threads, "async": self.async_slots, "process": self.threads}
         limits = Limits(burst, max_jobs, max_secs, self.concurrency)
         self._loop = WorkerLoop(self._context, slots, limits, stopping=self._tell_stopping)
-        self._maintenance: Maintenance | None = None
         if self._leased is not None:
             self._maintenance = Maintenance(self._leased, self._context, self._loop, self.obey)
+        self._scheduler = _make_scheduler(runtime) if scheduler else None
 
     def _make_context(self) -> WorkerContext:
         runtime, leased = self.runtime, self._leased
@@ -213,6 +219,11 @@ class Worker:
         return len(self._context.attempts.unclosed)
 
     @property
+    def fires_schedules(self) -> bool:
+        """Whether it also is a scheduler."""
+        return self._scheduler is not None
+
+    @property
     def finished_jobs(self) -> int:
         """How many attempts this worker has settled."""
         return self._loop.settled
@@ -229,6 +240,8 @@ class Worker:
         self._loop.start_lanes()
         if self._maintenance is not None:
             self._maintenance.start()
+        if self._scheduler is not None:
+            self._scheduler.start()
         if WorkerStarted in runtime.bus.active:
             runtime.bus.emit(WorkerStarted(self.id))
 
@@ -259,7 +272,7 @@ class Worker:
 
     def _close(self) -> None:
         """Stop all parts, even if one of them raises."""
-        keeps = () if self._maintenance is None else (self._maintenance.stop,)
+        keeps = [one.stop for one in (self._scheduler, self._maintenance) if one is not None]
         lanes = [lane.stop for lane in self._loop.lanes.values()]
         for step in (*lanes, *keeps, self._call_stop_hooks, self._sign_off):
             try:
@@ -314,6 +327,7 @@ class Worker:
             started_at=self._started_at,
             state=state,
             release=self._release,
+            scheduler=self.fires_schedules,
         )
 
     # ---- what running code may ask ------------------------------------------------------
@@ -358,13 +372,28 @@ def _choose_stores(runtime: Runtime, served: Served) -> Stores:
     return SplitStores(queue, served, results, codec)
 
 
+def _make_scheduler(runtime: Runtime) -> Scheduler | None:
+    """Return a scheduler, or None where the store keeps no schedules."""
+    if runtime.schedule_store is None:
+        return None
+    from nuvom.scheduler.service import Scheduler  # noqa: PLC0415  # few programs need it
+
+    return Scheduler(runtime)
+
+
 @contextmanager
-def local_worker(threads: int = 4, queues: Sequence[str] | None = None) -> Iterator[Worker]:
+def local_worker(
+    threads: int = 4, queues: Sequence[str] | None = None, *, scheduler: bool = False
+) -> Iterator[Worker]:
     """Run a worker inside this process, for scripts, notebooks and tests.
 
     On exit, running jobs get ``shutdown_timeout_secs`` to finish; the others go back.
+
+    Args:
+        scheduler: Also fire the schedules of the project. Unlike ``nuvom runworker`` it does not
+            do so by itself: a script that only wants its own jobs done would fire those of others.
     """
-    worker = Worker(current_runtime(), threads=threads, queues=queues)
+    worker = Worker(current_runtime(), threads=threads, queues=queues, scheduler=scheduler)
     count_local_worker(1)
     try:
         worker.start()
@@ -383,6 +412,7 @@ def start_worker_pool(
     burst: bool = False,
     max_jobs: int | None = None,
     max_secs: float | None = None,
+    scheduler: bool = False,
 ) -> str:
     """Run a worker in this thread until it is stopped; return why it stopped.
 
@@ -395,5 +425,6 @@ def start_worker_pool(
         burst=burst,
         max_jobs=max_jobs,
         max_secs=max_secs,
+        scheduler=scheduler,
     )
     return worker.run()

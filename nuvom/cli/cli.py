@@ -37,7 +37,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "list": Entry("tasks:list_", "List the tasks that were found."),
         "run": Entry("run:run_", "Enqueue a job; with --wait, print its result."),
         "wait": Entry("jobs:wait", "Wait for jobs to finish."),
-        "status": Entry("jobs:status", "Show the status of a job."),
+        "status": Entry("checks:status", "Show what needs attention, or the status of a job."),
         "why": Entry("jobs:why", "Say why a job is not running."),
         "inspect": Entry("jobs:inspect_", "Show everything about a job."),
         "history": Entry("jobs:history", "List the newest jobs."),
@@ -47,12 +47,16 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "explain": Entry("errors:explain", "Say what an error means and what to do."),
     },
     "Workers and queues": {
-        "runworker": Entry("workers:runworker", "Run jobs until you stop it."),
+        "runworker": Entry("workers:runworker", "Run jobs and fire schedules until you stop it."),
         "workers": Entry("workers:workers", "List workers; quiet, stop or inspect one."),
         "queues": Entry("queues:queues", "List queues; pause, resume or purge one."),
         "schedule": Entry("schedules:schedule", "Compare schedules with what the code declares."),
         "prune": Entry("queues:prune", "Remove old jobs that have ended."),
         "runtestworker": Entry("runtestworker:runtestworker", "Run one job from a file."),
+    },
+    "Schedules": {
+        "schedule": Entry("schedules:schedule", "List schedules; show, run, pause or delete one."),
+        "runscheduler": Entry("workers:runscheduler", "Fire schedules, and run no jobs."),
     },
     "Setup": {
         "config": Entry("config:config", "Show, check and explain the settings."),
@@ -60,7 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "copy": Entry("store:copy", "Move jobs to another store."),
         "export": Entry("store:export", "Write the store's jobs to a file."),
         "import": Entry("store:import_", "Store the jobs of such a file."),
-        "migrate-from": Entry("migrate_from:migrate_from", "Say what of Celery code runs here."),
+        "migrate-from": Entry("tasks:migrate_from", "Say what of Celery code runs here."),
         "plugin": Entry("plugin:plugin", "List, test and scaffold plugins."),
         "torture": Entry("checks:torture", "Kill workers, and check that nothing is lost."),
         "completion": Entry("shell:completion", "Set up completion in your shell."),
@@ -68,7 +72,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
-FOREGROUND = frozenset({"dev", "runworker"})
+FOREGROUND = frozenset({"dev", "runscheduler", "runworker"})
 ERROR_SCHEMA = "nuvom.error/1"
 ERRORS_PAGE = "docs/errors.md"
 COMPLETE_VARIABLE = "_NUVOM_COMPLETE"

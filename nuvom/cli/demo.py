@@ -1,8 +1,9 @@
-"""Runs ``nuvom demo``: its own store, a worker in this process, and 24 jobs, told as they end."""
+"""Runs ``nuvom demo``: its own store, a worker in this process, and jobs, told as they end."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from nuvom.errors import plural
 from nuvom.execution.attempts import current_job
 from nuvom.inspection import Inspector
 from nuvom.runtime import Runtime, build_runtime, use_runtime
+from nuvom.scheduler.record import fire_of
 from nuvom.task import task
 from nuvom.worker import Worker
 
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from nuvom.cli.output import Output
     from nuvom.core.record import JobSnapshot
     from nuvom.job import Job
+    from nuvom.scheduler.schedule import Schedule
 
 DELAY_SECS = 3.0
 SQUARES = 16
 CRUNCHES = (1.0, 1.5, 2.0, 2.5)
 STEPS = 20
+FIRES, FIRE_SECS = 3, 1.0
 LIMIT_SECS = 30.0  # normally about four; the machine may be very busy
 _PAUSE_SECS = 0.1
 _NEXT_STEPS = {
@@ -90,6 +94,12 @@ def broken() -> None:
     raise NoPaperError("the printer has no paper")
 
 
+@task(name="demo.tick")
+def tick() -> str:
+    """Run at each fire of a schedule."""
+    return "tick"
+
+
 class Expected(NamedTuple):
     """A job of the demo, and how it must end."""
 
@@ -114,6 +124,14 @@ def enqueue() -> list[Expected]:
     return expected
 
 
+def start_schedule(now: float) -> Schedule:
+    """Store a schedule that fires each second, ``FIRES`` times."""
+    start, end = (
+        datetime.fromtimestamp(now + fires * FIRE_SECS, UTC) for fires in (1, FIRES + 0.5)
+    )
+    return tick.schedule(name="demo-tick", interval=FIRE_SECS, start=start, end=end, misfire="all")
+
+
 # ---- the run ----------------------------------------------------------------------------
 
 
@@ -134,13 +152,13 @@ def _run_in(out: Output, root: Path, *, kept: Path | None) -> int:
     # Neither the environment nor a file may change the demo.
     runtime = build_runtime(load(root, overrides={"task_import": "lazy"}, environ={}))
     before = use_runtime(runtime)
-    worker = Worker(runtime, threads=4)
+    worker = Worker(runtime, threads=4, scheduler=True)
     started = runtime.clock.monotonic()
     try:
         worker.start()
         try:
-            expected = enqueue()
-            snapshots = _watch(out, runtime, expected)
+            schedule, expected = start_schedule(runtime.clock.now()), enqueue()
+            pairs = _watch(out, runtime, expected, schedule)
         finally:
             worker.stop()
             worker.join()
@@ -148,40 +166,54 @@ def _run_in(out: Output, root: Path, *, kept: Path | None) -> int:
         runtime.stop()
         use_runtime(before)
     secs = runtime.clock.monotonic() - started
-    pairs = list(zip(expected, snapshots, strict=True))
-    is_good = all(one.is_met_by(snapshot) for one, snapshot in pairs)
+    fired = len(pairs) - len(expected)
+    is_good = fired == FIRES and all(one.is_met_by(snapshot) for one, snapshot in pairs)
     if out.as_json:
         jobs = [_job_data(one, snapshot) for one, snapshot in pairs]
         data = {"ok": is_good, "secs": round(secs, 3), "folder": kept, "jobs": jobs}
-        out.json("nuvom.demo/1", data)
+        counts = {"expected": FIRES, "fired": fired, "ok": fired == FIRES}
+        told = {"name": schedule.name, "description": schedule.description, **counts}
+        out.json("nuvom.demo/1", {**data, "schedule": told})
         return exit_codes.OK if is_good else exit_codes.FAILED
     for one, snapshot in pairs:
         if not one.is_met_by(snapshot):
             out.error(f"{one.task} ended {snapshot.status}, expected {one.status}")
+    if fired != FIRES:
+        out.error(f"the schedule {schedule.name} fired {fired} times, expected {FIRES}")
     if is_good:
-        out.text(f"\n{plural(len(pairs), 'job')} ended as expected, in {duration(secs)}.")
+        jobs_text = f"{plural(len(expected), 'job')} and {plural(fired, 'fire')} of a schedule"
+        out.text(f"\n{jobs_text} ended as expected, in {duration(secs)}.")
     _show_next_steps(out, kept)
     return exit_codes.OK if is_good else exit_codes.FAILED
 
 
-def _watch(out: Output, runtime: Runtime, expected: list[Expected]) -> list[JobSnapshot]:
-    """Show each job that ends, until all have ended or time runs out; return the snapshots."""
+def _watch(
+    out: Output, runtime: Runtime, expected: list[Expected], schedule: Schedule
+) -> list[tuple[Expected, JobSnapshot]]:
+    """Show each job that ends, those of the schedule's fires included.
+
+    Returns: when all have ended, or time has run out, all jobs that there are.
+    """
     inspector, clock, shown = Inspector(runtime), runtime.clock, set[str]()
     deadline = clock.monotonic() + LIMIT_SECS
     while True:
-        snapshots = [inspector.snapshot(one.job_id) for one in expected]
-        ended = [one for one in snapshots if one.status.is_final]
+        fires = [Expected(one.id, schedule.task) for one in schedule.refresh().jobs]
+        pairs = [(one, inspector.snapshot(one.job_id)) for one in (*expected, *fires)]
+        ended = [one for _, one in pairs if one.status.is_final]
         for one in ended:
             if one.record.id not in shown and not out.as_json and not out.quiet:
                 out.text(_end_text(one), views.STATUS_STYLES[one.status])
             shown.add(one.record.id)
-        if len(ended) == len(expected) or clock.monotonic() > deadline:
-            return snapshots
+        if len(ended) == len(expected) + FIRES or clock.monotonic() > deadline:
+            return pairs
         clock.sleep(_PAUSE_SECS)
 
 
 def _end_text(one: JobSnapshot) -> str:
     end = f"{one.record.func_name:<12} {one.status} after attempt {one.record.attempt}"
+    schedule, _ = fire_of(one.record.headers)
+    if schedule is not None:
+        end = f"{end}, at a fire of {schedule}"
     return one_line(end if one.error is None else f"{end}: {views.error_text(one.error)}")
 
 
@@ -192,6 +224,7 @@ def _job_data(one: Expected, snapshot: JobSnapshot) -> dict[str, Any]:
         "status": str(snapshot.status),
         "expected": str(one.status),
         "attempt": snapshot.record.attempt,
+        "schedule": fire_of(snapshot.record.headers)[0],
         "ok": one.is_met_by(snapshot),
         "error": views.error_data(snapshot.error),
     }

@@ -8,19 +8,20 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from nuvom._version import __version__
 from nuvom.cli.commands.tasks import changes_text
+from nuvom.cli.output import ago
 from nuvom.cli.project import store_place
 from nuvom.cli.views import short_id
 from nuvom.config.project import STATE_DIR, check_state_dir
 from nuvom.config.sources import load, problems
 from nuvom.core.record import JobStatus
-from nuvom.discovery.manifest import by_any_name, diff, read_manifest
+from nuvom.discovery.manifest import by_any_name, diff, read_manifest, tasks_or_nothing
 from nuvom.discovery.scan import Hints, scan
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
@@ -33,13 +34,14 @@ from nuvom.registry.signature import Binder
 from nuvom.runtime import build_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobRecord
     from nuvom.discovery.scan import Scan
     from nuvom.runtime import Runtime
+    from nuvom.scheduler.record import ScheduleRecord
     from nuvom.serialization.base import Codec
 
 _LEAST_FREE_BYTES = 200 << 20
@@ -47,6 +49,7 @@ _SHOWN = 5
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
 _WAITING = (JobStatus.PENDING, JobStatus.PARKED)
+_OVERDUE_SECS = 60.0  # twice the longest sleep of a scheduler
 
 
 class Check(NamedTuple):
@@ -258,7 +261,62 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
                 yield Check("parked", "fail", text, reason.fix)
 
 
-_OF_THE_STORE = (_store, _promises, _workers, _orphans, _queues, _parked)
+def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    """Yield how many schedules there are, who fires them, and which of them cannot run."""
+    found = list(inspector.schedules())
+    states = Counter(one.state for one in found)
+    if found:
+        shown = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+        yield Check("schedules", "ok", shown)
+    active = [one for one in found if one.state == "active"]
+    yield from _unfired(runtime, inspector, active)
+    known = by_any_name(tasks_or_nothing(runtime.settings.manifest_file))
+    gone = [one for one in active if known and one.task not in known]
+    for one in gone[:_SHOWN]:
+        text = f"{one.name} enqueues {one.task}, which the manifest does not list"
+        fix = f"Give the task its name back, or: nuvom schedule delete {one.name}"
+        yield Check("schedules", "warn", text, fix)
+    disabled = [one for one in found if one.disabled is not None]
+    for one in disabled[:_SHOWN]:
+        text, fix = f"{one.name} is disabled: {one.disabled}", "Correct that, or delete it."
+        yield Check("schedules", "warn", text, fix)
+    more = sum(max(0, len(some) - _SHOWN) for some in (gone, disabled))
+    if more:
+        yield Check("schedules", "warn", f"{more:,} more of these", "See: nuvom schedule list")
+
+
+def _unfired(
+    runtime: Runtime, inspector: Inspector, active: Sequence[ScheduleRecord]
+) -> Iterator[Check]:
+    """Yield whether no scheduler runs, and how late the first schedule is that is overdue."""
+    store = runtime.schedule_store
+    if store is None or not active:
+        return
+    count = plural(len(active), "active schedule")
+    first = min(active, key=lambda one: one.due_at or 0.0)
+    now, due_at = store.clock.now(), first.due_at or 0.0
+    overdue = f"{first.name} was due {ago(due_at, now)}"
+    is_late = now - due_at > _OVERDUE_SECS
+    schedulers = [one for one in inspector.schedulers() if one.state != "silent"]
+    if inspector.sees_processes and not schedulers:
+        level: Literal["warn", "fail"] = "fail" if is_late else "warn"
+        text = f"no scheduler runs for {count}"
+        fix = "Start one: nuvom runworker, or nuvom runscheduler"
+        yield Check("schedules", level, f"{text}; {overdue}" if is_late else text, fix)
+    elif is_late:
+        fix = "Look at the log of the workers, and compare the clocks of their machines."
+        yield Check("schedules", "warn", f"{overdue}, and has not fired", fix)
+
+
+_OF_THE_STATE = (_workers, _orphans, _queues, _parked, _schedules)
+_OF_THE_STORE = (_store, _promises, *_OF_THE_STATE)
+
+
+def attention(runtime: Runtime) -> Iterator[Check]:
+    """Yield what is not as it should be with workers, queues, jobs and schedules."""
+    inspector = Inspector(runtime)
+    for look in _OF_THE_STATE:
+        yield from (one for one in look(runtime, inspector) if one.level != "ok")
 
 
 # ---- whether waiting jobs still fit the current tasks -----------------------------------

@@ -40,6 +40,8 @@ _CODES: dict[type[NuvomError], int] = {
     errors.FailureNotFound: NOT_FOUND,
     errors.JobTimeout: TIMED_OUT,
     errors.SerializationError: CONFIG,
+    errors.InvalidSchedule: USAGE,
+    errors.ScheduleNotFound: NOT_FOUND,
     errors.PluginError: CONFIG,
     errors.PluginNotFound: NOT_FOUND,
 }

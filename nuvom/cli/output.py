@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 1_000_000  # who reads a pipe can scroll or cut; nothing is lost on the way
 _USUAL_WIDTH = 80
+_FOLDED_WIDTH = 24  # enough for a column that wraps
 EXACT = 2**53  # JSON readers represent integers exactly up to here
 # Whole escape sequences first (CSI, OSC up to its end, two-character ones), then the rest.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
@@ -231,12 +232,16 @@ class Table(NamedTuple):
     Attributes:
         right: Titles of columns that are right-aligned, like numbers, and never cut.
         folded: Titles of columns that wrap to the next line where others are cut.
+        optional: Titles of columns that people are spared if all their cells are empty.
+        spared: Titles of columns to leave out, one after the other, where there is no room for all.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell | str]]
     right: Sequence[str] = ()
     folded: Sequence[str] = ()
+    optional: Sequence[str] = ()
+    spared: Sequence[str] = ()
 
     def plain_lines(self) -> Iterator[str]:
         """Yield the titles and the rows, tab-separated and uncut."""
@@ -280,6 +285,26 @@ class Table(NamedTuple):
         )
         console.print(drawing)
         return [line.rstrip() for line in paper.getvalue().splitlines()]
+
+    def for_people(self, width: int) -> Table:
+        """Return the table without optional columns that are empty, or that are too wide."""
+        columns = zip(*map(self._cells, self.rows), strict=True)
+        wide = {
+            title: max(len(one_line(cell.text)) for cell in column)
+            for title, column in zip(self.columns, columns, strict=True)
+        }
+        shown = [title for title in self.columns if title not in self.optional or wide[title]]
+        for title in self.spared:
+            needed = sum(self._needs(one, wide[one]) for one in shown)
+            if needed > width and title in shown:
+                shown.remove(title)
+        places = [self.columns.index(title) for title in shown]
+        rows = [[row[place] for place in places] for row in self.rows]
+        return self._replace(columns=shown, rows=rows)
+
+    def _needs(self, title: str, wide: int) -> int:
+        least = min(wide, _FOLDED_WIDTH) if title in self.folded else wide
+        return max(len(title), least) + 2
 
     @staticmethod
     def _cells(row: Sequence[Cell | str]) -> list[Cell]:
@@ -356,7 +381,7 @@ class Output:
         if self.plain:
             self.lines(islice(table.plain_lines(), int(self.no_header), None))
         elif table.rows:
-            self.lines(table.fitted_lines(self.out))
+            self.lines(table.for_people(self.out.width).fitted_lines(self.out))
         elif empty:
             self.say(empty)
 

@@ -1,8 +1,8 @@
 """Parses what people type: task arguments, durations, times, limits, confirmations.
 
-It also completes them for a shell: names of tasks, queues, jobs, settings and plugins. Completion
-never creates a store, runs no project code and prints no errors. If something is unavailable, it
-offers nothing.
+It also completes them for a shell: names of tasks, queues, schedules, jobs, settings and plugins.
+Completion never creates a store, runs no project code and prints no errors. If something is
+unavailable, it offers nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     Source = Callable[[Loaded, str], Values]
 
 _NEWEST = 50
+_MOST_SCHEDULES = 1_000
 _KEYWORD = re.compile(r"(?P<name>[^\W\d]\w*)=(?P<text>.*)", re.DOTALL)
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|min|s|m|h|d|w)?")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -289,7 +291,14 @@ queue_names = Completer(
     lambda loaded, _: [(one.queue, f"{one.waiting} waiting") for one in _inspector(loaded).stats()]
 )
 worker_ids = Completer(
-    lambda loaded, _: [(short_id(one.id), f"pid {one.pid}") for one in _inspector(loaded).workers()]
+    lambda loaded, _: [
+        (short_id(one.id), f"pid {one.pid}") for one in _inspector(loaded).processes()
+    ]
+)
+schedule_names = Completer(
+    lambda loaded, _: [
+        (one.name, one.task) for one in islice(_inspector(loaded).schedules(), _MOST_SCHEDULES)
+    ]
 )
 fingerprints = Completer(
     lambda loaded, _: [

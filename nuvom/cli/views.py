@@ -17,6 +17,7 @@ from nuvom.core.outcome import EXPIRED
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.text import mask_text
 from nuvom.core.transitions import home_of
+from nuvom.scheduler.record import fire_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -99,6 +100,7 @@ def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
     """Return a job as a list element: without arguments, result and traceback."""
     record = snapshot.record
     started_at, finished_at = job_times(snapshot)
+    schedule, fire_at = fire_of(record.headers)
     return {
         "id": record.id,
         "func_name": record.func_name,
@@ -115,6 +117,8 @@ def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
         "worker": snapshot.worker,
         "error": error_data(snapshot.error),
         "tags": list(record.tags),
+        "schedule": schedule,
+        "scheduled_for": rfc3339(fire_at),
     }
 
 
@@ -166,11 +170,15 @@ def _running_text(snapshot: JobSnapshot, now: float) -> Iterator[str]:
 
 
 def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:
-    """Return jobs as a table, in the order given."""
+    """Return jobs as a table, in the order given.
+
+    Its columns for schedules are left out for people if no job comes from one.
+    """
     rows: list[list[Cell | str]] = []
     for snapshot in snapshots:
         record, status = snapshot.record, str(snapshot.status)
         took = _took(*job_times(snapshot))
+        schedule, fire_at = fire_of(record.headers)
         rows.append(
             [
                 id_cell(record.id),
@@ -180,10 +188,13 @@ def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:
                 str(record.attempt) if record.attempt else "-",
                 moment_cell(record.created_at, now),
                 "-" if took is None else Cell(duration(took), "", f"{took:.6f}"),
+                schedule or "",
+                "" if fire_at is None else moment_cell(fire_at, now),
             ]
         )
-    columns = ("ID", "Task", "Status", "Queue", "Attempt", "Created", "Took")
-    return Table(columns, rows, right=("Attempt", "Created", "Took"))
+    columns = ("ID", "Task", "Status", "Queue", "Attempt", "Created", "Took", "Schedule", "For")
+    numbers = ("Attempt", "Created", "Took", "For")
+    return Table(columns, rows, right=numbers, optional=columns[-2:], spared=("For", "Attempt"))
 
 
 def code_of(snapshot: JobSnapshot) -> int:

@@ -1,9 +1,10 @@
-"""Runs one worker in the foreground: setup, start lines, signals, exit code.
+"""Runs one worker or one scheduler in the foreground: setup, start lines, signals, exit code.
 
 ``nuvom/cli/supervisor.py`` runs several workers, each in its own process.
 
-Only ``nuvom runworker`` loads this module, since it imports the engine. The order of setup matters:
-plugins before backends, import paths before plugins, signals before everything.
+Only ``nuvom runworker`` and ``runscheduler`` load this module, since it imports the engine. The
+order of setup matters: plugins before backends, import paths before plugins, signals before
+everything.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from nuvom.logs.events import subscribe_logging
 from nuvom.plugins.lifecycle import bind_extras, make_extras
 from nuvom.plugins.loader import load_plugins
 from nuvom.runtime import Runtime, build_runtime, use_runtime
+from nuvom.scheduler.service import SchedulerProcess
 from nuvom.worker import Worker
 
 if TYPE_CHECKING:
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     from nuvom.core.views import QueueStats
     from nuvom.discovery.entries import Problem
     from nuvom.logs.progress import ProgressDisplay
-    from nuvom.plugins.lifecycle import PluginSet
 
 _MOST_WARNINGS = 5  # of one kind, at the start
 _YOUNG_OBJECTS = 10_000  # more than a batch of jobs in flight; Python's own default is 700
@@ -69,18 +70,16 @@ def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed the
     """
     signals = invocation.signals or StopSignals().install()
     line = None if options["parent"] is None else SupervisorLine(options["parent"])
-    loaded = _settings(invocation, options)
-    settings, out = loaded.settings, invocation.out
-    color = None if out.color == "auto" else out.err.has_color
-    configure_logging(settings.log_level, settings.log_format, color=color)
+    loaded, out = _settings(invocation, options), invocation.out
+    settings = loaded.settings
     if line is None and needs_supervisor(settings):
         # A single worker does not need this module or its imports.
         supervisor = import_module("nuvom.cli.supervisor")
         return int(supervisor.supervise(out, signals, settings, options))
-    worker, plugins, unloadable = _assemble(invocation, loaded, options)
+    worker, unloadable = _assemble(invocation, loaded, options)
     _listen(worker, signals, line)
     if line is None:  # else the supervisor has said all this, and the log shows the start
-        tell_start(out, settings, _start_lines(worker, plugins, unloadable))
+        tell_start(out, settings, _start_lines(worker, unloadable))
     is_shown = options["burst"] and line is None and not logs_for_programs(settings)
     with out.progress("Jobs", "jobs", clock=worker.runtime.clock) as shown:
         reason = _run(worker, _burst_teller(worker, shown) if is_shown else lambda: None)
@@ -134,6 +133,43 @@ def _run(worker: Worker, tell: Callable[[], None]) -> str:
     except BaseException as error:  # SystemExit and the like: nobody requested this exit
         msg = f"the worker was ended by {error!r}, which nothing here may raise"
         raise RuntimeError(msg) from error
+
+
+def serve_scheduler(invocation: Invocation, **options: Any) -> int:  # as click parsed them
+    """Run a scheduler until it is stopped; return the exit code.
+
+    Raises: ProjectNotFound, ConfigError, PluginError, QueueError: it could not start;
+        CapabilityMissing: the store keeps no schedules.
+    """
+    signals = invocation.signals or StopSignals().install()
+    loaded, out = _settings(invocation, options), invocation.out
+    for warning in (*loaded.warnings, *_bring_tasks_up_to_date(invocation, loaded.settings)):
+        _LOG.warning("%s", warning)
+    runtime = _start_runtime(loaded)
+    try:
+        process = SchedulerProcess(runtime)
+        restarts: list[bool] = []
+
+        def restart() -> None:
+            restarts.append(True)
+            process.stop()
+
+        signals.connect(process.stop, process.stop, restart)
+        lines = start_lines(loaded.settings, f"scheduler {short_id(process.id)}")
+        active = sum(one.state == "active" for one in Inspector(runtime).schedules())
+        facts = [f"  schedules {active:,} active", *_plugin_lines(runtime)]
+        tell_start(out, loaded.settings, [*lines, *facts, "Ready. Press Ctrl-C to stop."])
+        process.run()
+    finally:
+        runtime.stop()
+        flush_logs()
+    if restarts and not signals.received:
+        replace_self()
+    if out.as_json:
+        out.json("nuvom.scheduler_run/1", {"id": process.id, "fired": process.scheduler.fired})
+    elif not logs_for_programs(loaded.settings):
+        out.say(f"Scheduler ended after {plural(process.scheduler.fired, 'fire')}.")
+    return signals.exit_code or exit_codes.OK
 
 
 def needs_supervisor(settings: Settings) -> bool:
@@ -190,35 +226,30 @@ def _listen(worker: Worker, signals: StopSignals, line: SupervisorLine | None) -
 
 
 def _settings(invocation: Invocation, options: dict[str, Any]) -> Loaded:
+    """Return the settings, with those that options give, and have the log written as they say."""
     flags = {
-        "threads": options["threads"],
-        "processes": options["processes"],
-        "async_slots": options["async_slots"],
-        "batch_size": options["batch"],
+        "threads": options.get("threads"),
+        "processes": options.get("processes"),
+        "async_slots": options.get("async_slots"),
+        "batch_size": options.get("batch"),
         "log_format": options["log_format"],
         "log_level": "DEBUG" if invocation.out.verbosity > 1 else None,
     }
     if invocation.out.quiet:
         flags["log_level"] = "ERROR"
-    return load(folder_or_root(invocation), flags=flags)
+    loaded = load(folder_or_root(invocation), flags=flags)
+    color = None if invocation.out.color == "auto" else invocation.out.err.has_color
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format, color=color)
+    return loaded
 
 
 def _assemble(
     invocation: Invocation, loaded: Loaded, options: dict[str, Any]
-) -> tuple[Worker, PluginSet, int]:
-    """Return the worker, its plugins, and how many tasks are known to be unloadable."""
+) -> tuple[Worker, int]:
+    """Return the worker, and how many tasks are known to be unloadable."""
     settings = loaded.settings
     warnings = [*loaded.warnings, *_bring_tasks_up_to_date(invocation, settings)]
-    subscribe_logging(default_bus, _LOG, settings.log_level)
-    add_import_roots(settings.root, settings.source_roots)
-    load_hooks(settings.hooks)
-    extras = make_extras()
-    plugins = load_plugins(settings)
-    plugins.start(settings, extras)
-    runtime = build_runtime(loaded, plugins=plugins)
-    use_runtime(runtime)
-    bind_extras(extras, Inspector(runtime), runtime.control)
-    plugins.update_runtime(runtime)
+    runtime = _start_runtime(loaded)
     register_manifest(runtime.registry, settings.root, settings.manifest_file)
     failures = {error.name: error for error in _failed_imports(runtime)}
     warnings += _grouped(failures.values())
@@ -234,9 +265,26 @@ def _assemble(
         max_jobs=options["max_jobs"],
         max_secs=options["max_seconds"],
         concurrency=options["concurrency"],
+        scheduler=not (options["no_scheduler"] or options["burst"]),
     )
     listed = tasks_or_nothing(settings.manifest_file)
-    return worker, plugins, len(failures) + sum(not task.importable for task in listed)
+    return worker, len(failures) + sum(not task.importable for task in listed)
+
+
+def _start_runtime(loaded: Loaded) -> Runtime:
+    """Return the runtime of this process, with the project's hooks and plugins."""
+    settings = loaded.settings
+    subscribe_logging(default_bus, _LOG, settings.log_level)
+    add_import_roots(settings.root, settings.source_roots)
+    load_hooks(settings.hooks)
+    extras = make_extras()
+    plugins = load_plugins(settings)
+    plugins.start(settings, extras)
+    runtime = build_runtime(loaded, plugins=plugins)
+    use_runtime(runtime)
+    bind_extras(extras, Inspector(runtime), runtime.control)
+    plugins.update_runtime(runtime)
+    return runtime
 
 
 def _bring_tasks_up_to_date(invocation: Invocation, settings: Settings) -> list[str]:
@@ -332,17 +380,23 @@ def start_lines(settings: Settings, what: str) -> Iterator[str]:
     yield f"  store     {_store_text(settings)}"
 
 
-def _start_lines(worker: Worker, plugins: PluginSet, unloadable: int) -> Iterator[str]:
+def _start_lines(worker: Worker, unloadable: int) -> Iterator[str]:
     """Yield one line each, also for slots, queues, tasks, promise and plugins."""
     yield from start_lines(worker.runtime.settings, f"worker {short_id(worker.id)}")
     yield f"  slots     {plural(worker.threads, 'thread')}, {worker.async_slots:,} async"
     yield f"  queues    {_queues_text(worker)}"
     yield f"  tasks     {len(worker.runtime.registry)}"
     yield f"  delivery  {worker.promise}"
-    for loaded in plugins.started:
-        yield f"  plugin    {loaded.describe()}"
+    if worker.runtime.schedule_store is not None:
+        yield f"  schedules {'' if worker.fires_schedules else 'not '}fired by this worker"
+    yield from _plugin_lines(worker.runtime)
     but = f", but {plural(unloadable, 'task')} cannot be loaded" if unloadable else ""
     yield f"Ready{but}. Press Ctrl-C to stop."
+
+
+def _plugin_lines(runtime: Runtime) -> Iterator[str]:
+    for loaded in runtime.plugins.started:
+        yield f"  plugin    {loaded.describe()}"
 
 
 def _store_text(settings: Settings) -> str:

@@ -18,18 +18,20 @@ GONE_LEASES = 20
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One worker process, as it announced itself.
+    """One worker process, or a scheduler in a process of its own, as it announced itself.
 
     Attributes:
         id: Random for each start, never a host or pod name.
         queues: Names of the queues that it serves, or empty for all.
-        slots: Thread slots; ``async_slots`` and ``processes`` are those of the other lanes.
+        slots: Thread slots, 0 for a scheduler alone; ``async_slots`` and ``processes`` are those
+            of the other lanes.
         started_at: Seconds since the epoch.
         beat_age_secs: Seconds since its last heartbeat, by the store's clock.
         state: ``alive``, ``quiet`` (claims no more), ``stopping``, ``stuck`` (restarts because
             too many of its threads hang) or ``silent`` (no heartbeat for a whole lease).
         running: Jobs on which it holds a lease.
         release: The version of its code; see ``nuvom.discovery.manifest.release_of``.
+        scheduler: Whether it fires schedules.
     """
 
     id: str
@@ -45,6 +47,12 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     state: str = "alive"
     running: int = 0
     release: str = ""
+    scheduler: bool = False
+
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether it is a worker, not a scheduler alone."""
+        return self.slots > 0
 
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:

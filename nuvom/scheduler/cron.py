@@ -46,17 +46,22 @@ _SECOND = timedelta(seconds=1)
 
 
 class Cron:
-    """A parsed expression in a time zone. Raises: InvalidSchedule."""
+    """A parsed expression in a time zone. Raises: InvalidSchedule.
+
+    Attributes:
+        is_rhythm: Whether it follows real time where the clocks change; else it names times of a
+            day, each of which fires once.
+    """
 
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
         self._zone = zone
         self._fields = _checked(expression)
         *_, minute, hour, _, _, _ = self._fields.split()
-        self._is_rhythm = minute.startswith("*") or hour.startswith("*")
+        self.is_rhythm = minute.startswith("*") or hour.startswith("*")
 
     def after(self, moment: float) -> float | None:
         """Return the first fire time later than ``moment``, or None; seconds since the epoch."""
-        return self._next_of_rhythm(moment) if self._is_rhythm else self._next_of_day(moment)
+        return self._next_of_rhythm(moment) if self.is_rhythm else self._next_of_day(moment)
 
     def explain(self) -> str:
         """Return the expression in plain English."""
@@ -129,6 +134,19 @@ def _changes_in(key: str, year: int) -> tuple[int, ...]:
             low, high = (middle, high) if _offset_at(zone, middle) == before else (low, middle)
         changes.append(high)
     return tuple(changes)
+
+
+def next_change(timezone_name: str, after: float) -> tuple[float, timedelta, timedelta] | None:
+    """Return when the clocks of a zone change next, and the offsets before and afterwards.
+
+    None if they do not change until the end of the next year.
+    """
+    zone = zone_of(timezone_name)
+    year = datetime.fromtimestamp(after, UTC).year
+    for change in (*_changes_in(zone.key, year), *_changes_in(zone.key, year + 1)):
+        if change > after:
+            return float(change), _offset_at(zone, change - 1), _offset_at(zone, change)
+    return None
 
 
 @lru_cache(maxsize=1024)

@@ -23,7 +23,8 @@ from nuvom.errors import InvalidManifest, NuvomError, TaskNotFound, TaskNotImpor
 from nuvom.events import SchedulesReconciled
 from nuvom.inspection import Inspector
 from nuvom.scheduler import planner
-from nuvom.scheduler.schedule import all_records, store_of, wanted_record
+from nuvom.scheduler.schedule import store_of, wanted_record
+from nuvom.scheduler.store import all_records
 from nuvom.scheduler.trigger import declared_rule, rule_of_task
 
 if TYPE_CHECKING:
@@ -324,8 +325,8 @@ def difference_in(runtime: Runtime, declared: Declared) -> Difference:
 
 
 def running_releases(runtime: Runtime) -> frozenset[str]:
-    """Return the versions of the code that workers run."""
-    return frozenset(one.release for one in Inspector(runtime).workers())
+    """Return the versions of the code that workers and schedulers run."""
+    return frozenset(one.release for one in Inspector(runtime).processes())
 
 
 def _written(runtime: Runtime, declared: Declared) -> Difference:

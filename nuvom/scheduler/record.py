@@ -6,6 +6,7 @@ Plain data, as a store keeps it. A store knows only three fields, ``name``, ``re
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -172,3 +173,11 @@ def admitted(changes: Iterable[ScheduleChange], revisions: Mapping[str, int]) ->
         if answers[-1]:
             current[name] = 0 if after is None else after.revision
     return answers
+
+
+def fire_of(headers: Mapping[str, str] | None) -> tuple[str | None, float | None]:
+    """Return the schedule that enqueued a job, and the fire time, by the job's headers."""
+    found, at = headers or {}, None
+    with suppress(ValueError):  # a program may have written the header by itself
+        at = float(found[SCHEDULED_FOR]) if SCHEDULED_FOR in found else None
+    return found.get(SCHEDULE), at

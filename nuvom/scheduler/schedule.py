@@ -22,17 +22,17 @@ from nuvom.job import Job
 from nuvom.runtime import Runtime, current_runtime
 from nuvom.scheduler import planner
 from nuvom.scheduler.record import ScheduleChange, ScheduleRecord, ScheduleRule
+from nuvom.scheduler.store import all_records, find_record
 from nuvom.scheduler.trigger import checked_rule, describe, fires_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
     from nuvom.registry.registry import TaskDefinition
     from nuvom.scheduler.store import BaseScheduleStore
 
-_PAGE = 500
 _MOST_NAME_CHARS = 200
 _OF_THE_FIRE = ("delay", "run_at", "connection")
 
@@ -163,7 +163,7 @@ class Schedule:
         return True
 
     def _refreshed(self) -> ScheduleRecord:
-        self.record = _found(store_of(self._runtime), self.name)
+        self.record = find_record(store_of(self._runtime), self.name)
         return self.record
 
     def _change(self, decide: Callable[[ScheduleRecord, float], ScheduleChange]) -> None:
@@ -268,21 +268,6 @@ def put(store: BaseScheduleStore, wanted: ScheduleRecord) -> ScheduleRecord:
             return change.after
 
 
-def _found(store: BaseScheduleStore, name: str) -> ScheduleRecord:
-    record = store.get(name)
-    if record is None:
-        raise ScheduleNotFound(name, (one.name for one in islice(all_records(store), 10_000)))
-    return record
-
-
-def all_records(store: BaseScheduleStore) -> Iterator[ScheduleRecord]:
-    """Yield all schedules of a store by name."""
-    after: str | None = None
-    while page := store.page(after, _PAGE):
-        yield from page
-        after = page[-1].name
-
-
 @engine_call
 def schedules() -> list[Schedule]:
     """Return all schedules of the current project, by name.
@@ -297,4 +282,4 @@ def schedules() -> list[Schedule]:
 def find(name: str) -> Schedule:
     """Return a schedule of the current project. Raises: ScheduleNotFound."""
     runtime = current_runtime()
-    return Schedule(_found(store_of(runtime), name), runtime)
+    return Schedule(find_record(store_of(runtime), name), runtime)

@@ -8,22 +8,29 @@ has become due earlier.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom._version import __version__
+from nuvom.core.clock import SYSTEM_CLOCK, LoopWakeup
+from nuvom.core.ids import new_id
+from nuvom.core.views import WorkerInfo
+from nuvom.discovery.manifest import release_of
 from nuvom.errors import NuvomError, ScheduleError
 from nuvom.events import BackendFailed, ScheduleFired, ScheduleMissed
 from nuvom.execution.failures import stored_error
 from nuvom.inspection import Inspector
+from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.scheduler.declared import reconcile, running_releases
 from nuvom.scheduler.planner import Plan, disabled, job_of, plan
 from nuvom.scheduler.record import ScheduleChange
 from nuvom.scheduler.schedule import store_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nuvom.core.record import JobRecord
     from nuvom.runtime import Runtime
@@ -36,15 +43,22 @@ LOOK_SECS = 30.0
 _LEAST_LOOK_SECS = 1.0  # between two looks at what code workers run
 _BATCH = 1000  # schedules fired in one step
 _RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after consecutive failures of the store
+_END_SECS = 10.0  # a store that hangs must not keep a process from its end
+_BEATS_PER_LEASE = 6
+_LONGEST_BEAT_SECS = 5.0
 
 
 class Scheduler:
     """Fires the schedules of one project.
 
     Raises: CapabilityMissing: the store keeps no schedules.
+
+    Attributes:
+        fired: How many jobs it has enqueued.
     """
 
     def __init__(self, runtime: Runtime) -> None:
+        self.fired = 0
         self._runtime = runtime
         self._store = store_of(runtime)
         self._clock = self._store.clock
@@ -63,22 +77,26 @@ class Scheduler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End at once what ``run`` does, and wait for the thread of ``start``. Idempotent."""
+        """End at once what ``run`` does, and wait for the thread of ``start``. Idempotent.
+
+        A store that does not answer delays this by at most ten seconds.
+        """
         self._stopping.set()
         waiter = self._waiter
         if waiter is not None:
             waiter.poke()
-        if self._thread is not None:
-            self._thread.join()
+        thread = self._thread
+        if thread is not None and thread.ident is not None:  # else ``start`` was interrupted
+            thread.join(_END_SECS)
 
     def run(self) -> None:
-        """Fire schedules until ``stop`` is called. Failures of the store only delay it."""
+        """Fire schedules until ``stop`` is called. Failures only delay it."""
         while not self._stopping.is_set():
             try:
                 with self._store.waiter() as waiter:
                     self._waiter = waiter
                     self._run_listening(waiter)
-            except NuvomError as error:
+            except Exception as error:  # noqa: BLE001  # outermost: no schedule would fire any more
                 self._failures += 1
                 self._runtime.bus.emit(BackendFailed("schedule", stored_error("schedule", error)))
                 pause_secs = _RETRY_SECS[min(self._failures, len(_RETRY_SECS)) - 1]
@@ -145,6 +163,7 @@ class Scheduler:
         written = self._store.apply([*fires, *changes])
         for (seen, found), fire, is_written in zip(planned, fires, written, strict=False):
             if is_written:
+                self.fired += len(fire.jobs)
                 self._tell(seen, found, fire.jobs, now)
 
     def _is_busy(self, seen: ScheduleRecord) -> bool:
@@ -164,3 +183,77 @@ class Scheduler:
                 bus.emit(ScheduleFired(seen.name, job, at, now - at))
         if (found.missed or found.skipped) and ScheduleMissed in bus.active:
             bus.emit(ScheduleMissed(seen.name, found.missed, found.skipped))
+
+
+class SchedulerProcess:
+    """A scheduler in a process of its own, announced so that readers see that one is alive.
+
+    Raises: CapabilityMissing: the store keeps no schedules.
+
+    Attributes:
+        id: Random for each start, as that of a worker.
+        scheduler: What fires the schedules.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.id = new_id()
+        self.scheduler = Scheduler(runtime)
+        self._runtime = runtime
+        self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
+        self._wakeup = LoopWakeup()
+        self._is_stopping = False
+        lease_secs = runtime.settings.lease_secs
+        self._beat_secs = min(lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
+
+    def run(self) -> None:
+        """Fire schedules until ``stop``, or until ``nuvom workers stop`` ends it.
+
+        Raises: QueueError: the store cannot be used at the start.
+        """
+        self._runtime.queue.start()
+        self._announce()
+        self.scheduler.start()
+        try:
+            while not self._is_stopping:
+                SYSTEM_CLOCK.wait(self._wakeup, self._beat_secs)
+                self._tell_store(self._beat)
+        finally:
+            self.scheduler.stop()
+            self._tell_store(self._retire)
+
+    def stop(self) -> None:
+        """End ``run``. Safe to call from a signal handler, and more than once."""
+        self._is_stopping = True
+        self._wakeup.set()
+
+    def _announce(self) -> None:
+        if self._queue is None:
+            return
+        me = WorkerInfo(
+            id=self.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            version=__version__,
+            slots=0,
+            started_at=self._runtime.clock.now(),
+            release=release_of(self._runtime.settings),
+            scheduler=True,
+        )
+        self._queue.announce(me)
+
+    def _tell_store(self, step: Callable[[LeasedJobQueue], None]) -> None:
+        """Take a step that only matters to readers; a failure is reported and delays nothing."""
+        if self._queue is None:
+            return
+        try:
+            step(self._queue)
+        except NuvomError as error:
+            self._runtime.bus.emit(BackendFailed("keep", stored_error("scheduler", error)))
+
+    def _beat(self, queue: LeasedJobQueue) -> None:
+        queue.extend(self.id)
+        if "stop" in queue.commands(self.id):
+            self.stop()
+
+    def _retire(self, queue: LeasedJobQueue) -> None:
+        queue.retire(self.id)

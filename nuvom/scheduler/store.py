@@ -8,15 +8,21 @@ fire time, so a scheduler enqueues first, and enqueueing twice is harmless.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from nuvom.core.clock import SYSTEM_CLOCK, Clock, Waitable
+from nuvom.errors import ScheduleNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from nuvom.scheduler.record import ScheduleChange, ScheduleRecord
+
+
+_PAGE = 500
+_MOST_NAMES = 10_000  # among which a misspelt one is looked for
 
 
 class ScheduleWaiter(Waitable, Protocol):
@@ -86,3 +92,20 @@ class BaseScheduleStore(ABC):
 
     def stop(self) -> None:
         """Release connections. Safe to call twice."""
+
+
+def all_records(store: BaseScheduleStore) -> Iterator[ScheduleRecord]:
+    """Yield all schedules of a store by name."""
+    after: str | None = None
+    while page := store.page(after, _PAGE):
+        yield from page
+        after = page[-1].name
+
+
+def find_record(store: BaseScheduleStore, name: str) -> ScheduleRecord:
+    """Return a schedule. Raises: ScheduleNotFound, which names those with similar names."""
+    record = store.get(name)
+    if record is None:
+        names = (one.name for one in islice(all_records(store), _MOST_NAMES))
+        raise ScheduleNotFound(name, names)
+    return record

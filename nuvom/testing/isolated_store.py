@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
 import pytest
@@ -15,6 +16,8 @@ from nuvom.dispatcher import Dispatcher
 from nuvom.inspection import Inspector
 from nuvom.job import Job
 from nuvom.runtime import use_runtime
+from nuvom.scheduler.schedule import store_of
+from nuvom.scheduler.service import Scheduler
 from nuvom.task import AsyncTask, Task
 from nuvom.testing.clock import FreezableClock
 from nuvom.testing.direct_run import MOST_RUNS, DirectRunner, fail_as_endless, isolated_runtime
@@ -199,11 +202,13 @@ class StoreWorker:
 class StoreTime:
     """The time of an isolated store: it stands still, and a test moves it.
 
-    Only the times at which jobs are due depend on it. Time limits and leases do not.
+    Only the times at which jobs and schedules are due depend on it. Time limits and leases do not.
     """
 
     def __init__(self, store: IsolatedStore) -> None:
         self._store = store
+        self._scheduler = Scheduler(store.runtime)
+        self._schedules = store_of(store.runtime)
         store.clock.freeze()
 
     def now(self) -> datetime:
@@ -213,26 +218,31 @@ class StoreTime:
     def advance(self, by: float | timedelta) -> None:
         """Let time pass, in seconds or as a timedelta, and run jobs when they become due.
 
-        Jobs run at their own times, one after the other, if the test also has ``nuvom_inline`` or
-        ``nuvom_worker``. There are no schedules in this version; retries and delayed jobs run.
+        Schedules fire at their fire times. Jobs, those of the fires included, run at their own
+        times, one after the other, if the test also has ``nuvom_inline`` or ``nuvom_worker``.
         Raises: ValueError: it is negative. The failure of the test, if jobs would never end.
         """
         store, clock = self._store, self._store.clock
         left = by.total_seconds() if isinstance(by, timedelta) else float(by)
         if left < 0:
             raise ValueError(f"time cannot pass backwards ({by})")
-        end = round(clock.now() + left, 6)
-        for _ in range(MOST_RUNS):
-            due = store.queue.next_due_secs()
-            if due is None or clock.now() + due > end + _ROUNDING_SECS:
-                clock.move_to(max(end, clock.now()))
+        end, runs = round(clock.now() + left, 6), 0
+        while runs < MOST_RUNS:
+            now = clock.now()
+            job_secs, fire_at = store.queue.next_due_secs(), self._schedules.next_due_at()
+            job_at = inf if job_secs is None else now + job_secs
+            due_at = min(job_at, inf if fire_at is None else fire_at)
+            if due_at > end + _ROUNDING_SECS:
+                clock.move_to(max(end, now))
                 self._run_due()
                 return
-            clock.move_to(clock.now() + due)
+            clock.move_to(max(due_at, now))
             self._run_due()
+            runs += job_at <= due_at  # the fires of a schedule come to an end with the time
         fail_as_endless(store.jobs[-1].func_name)
 
     def _run_due(self) -> None:
+        self._scheduler.step()
         self._store.queue.notify()  # the worker waits by the clock on the wall
         self._store.run_ready()
 

@@ -56,6 +56,17 @@ def result(*words: str) -> object:
     return invoke("inspect", "job", job, "--json").json["result"]
 
 
+def test_it_fires_schedules_unless_told_otherwise(start: Callable[..., Process]) -> None:
+    def fires() -> list[bool]:
+        return [one["scheduler"] for one in invoke("workers", "--json").json["workers"]]
+
+    process = start("dev", "--no-scheduler")
+    until(lambda: fires() == [False])
+    stop(process)
+    start()
+    until(lambda: fires() == [True])
+
+
 def pids() -> set[int]:
     return {one["pid"] for one in invoke("workers", "--json").json["workers"]}
 

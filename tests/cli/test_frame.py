@@ -91,13 +91,13 @@ def test_an_error_says_what_why_the_fix_and_where_to_read(project: Path) -> None
 
 
 def test_a_usage_error_with_json_is_an_object_too() -> None:
-    answer = invoke("status", "--json")
+    answer = invoke("why", "--json")
     assert (answer.code, answer.err) == (2, "")
     assert answer.json == {
         "schema": "nuvom.error/1",
         "code": "Usage",
         "message": "Missing argument 'ID'.",
-        "hint": "Read: nuvom status --help",
+        "hint": "Read: nuvom why --help",
         "docs": "docs/errors.md#usage",
         "explain": "nuvom explain Usage",
         "exit": 2,

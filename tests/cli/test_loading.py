@@ -62,7 +62,11 @@ def test_help_and_the_like_load_nothing_heavy_and_make_no_file(tmp_path: Path) -
 READING = [
     ("list", "tasks"),
     ("history", "recent"),
+    ("status",),
     ("status", "01234567"),
+    ("schedule", "list"),
+    ("schedule", "next"),
+    ("schedule", "show", "yearly"),
     ("inspect", "job", "01234567"),
     ("queues", "list"),
     ("schedule", "diff"),

@@ -12,8 +12,9 @@ import pytest
 
 from nuvom.config.sources import load
 from nuvom.runtime import build_runtime
-from nuvom.scheduler.schedule import all_records, store_of
-from tests.cli.shell import LIMIT_SECS, ROOT, call, invoke, spawned
+from nuvom.scheduler.schedule import store_of
+from nuvom.scheduler.store import all_records
+from tests.cli.shell import LIMIT_SECS, call, invoke, spawn
 from tests.cli.test_worker import read_until
 
 BEFORE = """
@@ -35,33 +36,6 @@ def changed(): ...
 def added(): ...
 """
 TABLE = '[schedules.nightly]\ntask = "tasks.kept"\ncron = "0 3 1 1 *"\n'
-WORKER = """
-import signal, sys
-sys.path.append(sys.argv[1])
-from pathlib import Path
-from nuvom.config.sources import load
-from nuvom.discovery.auto_register import refresh, register_manifest
-from nuvom.events import default_bus
-from nuvom.log import configure_logging, get_logger
-from nuvom.logs.events import subscribe_logging
-from nuvom.runtime import build_runtime
-from nuvom.scheduler.service import Scheduler
-from nuvom.worker import Worker
-
-loaded = load(Path.cwd())
-place = loaded.settings.root, loaded.settings.manifest_file
-refresh(*place)
-configure_logging("INFO", "json")
-subscribe_logging(default_bus, get_logger("nuvom.worker"), "INFO")
-runtime = build_runtime(loaded)
-register_manifest(runtime.registry, *place)
-worker, scheduler = Worker(runtime), Scheduler(runtime)
-signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-scheduler.start()
-worker.run()
-scheduler.stop()
-runtime.stop()
-"""
 PARTS = ("added", "changed", "enabled", "disabled")
 
 
@@ -70,16 +44,8 @@ def names(data: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def start(root: Path) -> subprocess.Popen[str]:
-    """Start a worker that runs a scheduler."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", WORKER, str(ROOT)],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    spawned.append(process)
-    return process
+    """Start a worker, which runs a scheduler."""
+    return spawn("runworker", "--log-format", "json", cwd=root)
 
 
 def reconciled(worker: subprocess.Popen[str]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.runtime import build_runtime
 from nuvom.scheduler.declared import reconcile
-from tests.cli.shell import TASKS, call, invoke
+from tests.cli.shell import TASKS, call, invoke, spawn
+from tests.cli.test_schedules import make
+from tests.cli.test_worker import end, until
 
 SCHEMAS = Path(__file__).parent / "schemas"
 PLUGIN = """\
@@ -114,7 +117,7 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     for command in (["list"], ["inspect", "good"], ["status"], ["test", "good"]):
         yield ask("plugin", *command)
     yield ask("plugin", "scaffold", "mine")
-    yield from moves(root, ask)
+    yield from chain(moves(root, ask), of_schedules(root, ask))
     yield declared(root, ask)
     for command in (["version"], ["completion", "bash"], ["status", "00000000"]):
         yield ask(*command)
@@ -122,6 +125,20 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     described.write_text('{"func_name": "tasks.boom"}')
     yield ask("runtestworker", "run", described)
     yield ask("demo")
+
+
+def of_schedules(root: Path, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what the commands write that are about schedules, and the overview."""
+    make(root, "yearly", 2, 3)
+    yield ask("status")
+    yield ask("schedule", "run", "yearly")
+    for command in (["list"], ["show", "yearly"], ["next"], ["pause", "yearly"]):
+        yield ask("schedule", *command)
+    yield ask("schedule", "explain", "@daily", "--timezone", "Europe/Berlin")
+    scheduler = spawn("runscheduler", "--json", cwd=root, NUVOM_LEASE_SECS="1.2")
+    until(lambda: ask("workers", "list")["workers"])
+    invoke("workers", "stop", "--all")
+    yield json.loads(end(scheduler).out)
 
 
 def moves(root: Path, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:

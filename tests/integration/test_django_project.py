@@ -302,12 +302,12 @@ def test_schedules_of_apps_and_of_the_settings_are_declared(site: Project) -> No
     shown = json.loads(site.manage("nuvom", "schedule", "diff", "--json", fails=True))
     assert ["nightly", "trial.tasks.clear_sessions"] == [one["name"] for one in shown["added"]]
     assert [] == shown["problems"] + shown["notes"]
-    site.manage("nuvom", "discover", "tasks")
+    worker = site.worker()
+    until(lambda: len(json.loads(site.manage("nuvom", "schedule", "--json"))["schedules"]) == 2)
+    worker.terminate()
+    worker.wait(LIMIT_SECS)
     jobs = site.program(
-        "from nuvom.runtime import current_runtime; import nuvom\n"
-        "from nuvom.scheduler.declared import reconcile\n"
-        "reconcile(current_runtime())\n"
-        "print(json.dumps([one.run_now().id for one in nuvom.schedules()]))"
+        "import nuvom; print(json.dumps([one.run_now().id for one in nuvom.schedules()]))"
     )
     site.manage("nuvom", "schedule", "diff")  # exits with 0
     site.burst()

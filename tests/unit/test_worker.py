@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,25 @@ import pytest
 from nuvom import local_worker
 from nuvom.core.record import JobStatus
 from nuvom.errors import BackendUnavailable, InvalidSetting
-from nuvom.events import BackendFailed, JobsClaimed, WorkerStopped
+from nuvom.events import (
+    BackendFailed,
+    JobsClaimed,
+    JobSucceeded,
+    ScheduleFired,
+    WorkerStarted,
+    WorkerStopped,
+)
 from nuvom.job import Job
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.runtime import is_local_only
+from nuvom.sdk import list_jobs
 from nuvom.testing import make_job
 from nuvom.worker import Worker, start_worker_pool
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, with_backends
 from tests.troubled import TroubledQueue
+
+SCHEDULER = "nuvom-scheduler"  # the name of its thread
 
 
 def add(x: int, y: int) -> int:
@@ -55,6 +66,63 @@ def test_worker_needs_slots(engine: Engine, name: str, count: int) -> None:
     options: dict[str, Any] = {name: count}
     with pytest.raises(InvalidSetting, match=f"{name} cannot be {count}"):
         Worker(engine.runtime, **options)
+
+
+# ---- schedules ------------------------------------------------------------------------------
+
+
+def test_worker_fires_schedules_if_asked_and_says_so(any_engine: Engine) -> None:
+    job = any_engine.task(add)
+    job.schedule(1, 2, at=datetime.now(UTC), name="once")
+    with any_engine.worker() as worker:
+        assert not worker.info().scheduler
+        with any_engine.worker(scheduler=True) as other:
+            any_engine.wait_for(ScheduleFired)
+            assert other.info().scheduler
+            any_engine.wait_for(JobSucceeded)
+    (fired,) = list_jobs()
+    assert (3, "once") == (fired.get(LIMIT_SECS), fired.schedule)
+
+
+def test_local_worker_fires_schedules_only_if_asked(engine: Engine) -> None:
+    with local_worker() as worker:
+        assert not worker.fires_schedules
+    with local_worker(scheduler=True) as worker:
+        assert worker.fires_schedules
+
+
+def test_end_of_a_worker_wakes_its_scheduler(engine: Engine) -> None:
+    with engine.worker(scheduler=True) as worker:
+        engine.wait_for(WorkerStarted)
+        worker.end()
+        assert SCHEDULER not in {one.name for one in threading.enumerate()}
+
+
+def test_worker_fires_none_where_the_store_keeps_none(project: Path) -> None:
+    with Engine(with_backends(make_runtime(project), ToyQueue())) as engine:
+        worker = Worker(engine.runtime, burst=True, scheduler=True)
+        assert ("burst", False) == (worker.run(), worker.fires_schedules)
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_interrupt_at_the_start_of_its_scheduler_leaves_no_thread(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, is_started: bool
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name != SCHEDULER:
+            start(thread)
+            return
+        if is_started:
+            start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Worker(engine.runtime, scheduler=True).start()
+    assert [] == engine.events(BackendFailed)
+    assert SCHEDULER not in {one.name for one in threading.enumerate()}
 
 
 # ---- faults ---------------------------------------------------------------------------------

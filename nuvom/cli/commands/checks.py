@@ -1,24 +1,26 @@
-"""``nuvom doctor``, ``demo`` and ``torture``: check that a setup, the engine and a disk work.
+"""``nuvom status``, ``doctor``, ``demo``, ``torture``: how jobs, a setup, engine and disk do.
 
-Their code is heavy and help does not need it, so it is imported only when they run.
+What they call is heavy and help does not need it, so it is imported only when they run.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli import exit_codes
+from nuvom.cli import exit_codes, views
+from nuvom.cli.commands.queues import queues_table
 from nuvom.cli.context import Invocation, command
-from nuvom.cli.output import Table, clean, duration, quoted
-from nuvom.cli.params import FOLDER
-from nuvom.cli.project import project_root
+from nuvom.cli.output import Table, ago, clean, duration, one_line, quoted, rfc3339
+from nuvom.cli.params import FOLDER, format_option, job_ids
+from nuvom.cli.project import project_root, reader, store_place
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
 
@@ -27,21 +29,181 @@ if TYPE_CHECKING:
 
     from nuvom.cli.doctor import Check
     from nuvom.cli.output import Output
+    from nuvom.inspection import Inspector
+    from nuvom.runtime import Runtime
     from nuvom.testing.torture import TortureReport
 
+_LATEST = 5  # failures that the overview tells of
+_SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
+_QUEUE_WORDS = {
+    "ready": "ready",
+    "running": "running",
+    "later": "scheduled",
+    "waiting for a retry": "retrying",
+    "parked": "parked",
+}
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @command()
 @click.option("--keep", type=FOLDER, metavar="DIR", help="Work in DIR, and keep it as a project.")
 def demo(invocation: Invocation, keep: Path | None) -> int:
-    """Run 24 sample jobs: quick, long, failing, retried, delayed and async ones.
+    """Run sample jobs: quick, long, failing, retried, delayed, async and scheduled ones.
 
     It needs no project and leaves nothing behind, except with --keep. Exits 0 only if every job
-    ended as expected.
+    ended as expected, and the schedule fired as often as it should.
     """
     code: int = import_module("nuvom.cli.demo").run(invocation, keep)
     return code
+
+
+# ---- status -----------------------------------------------------------------------------
+
+
+@command()
+@click.argument("job_id", metavar="[ID]", required=False, shell_complete=job_ids)
+@format_option("table: the status and why; json: like --json; raw: only the status.")
+def status(invocation: Invocation, job_id: str | None, form: str) -> None:
+    """Show workers, queues, schedules, failures and what needs attention; or one job's status.
+
+    Of the job ID it shows the status and, if it failed, why. The last six or more characters of
+    an id are enough. An id that never existed is not found: exit 3.
+    """
+    invocation.out.as_json = invocation.out.as_json or form == "json"
+    runtime, inspector = reader(invocation)
+    if job_id is None:
+        _show_overview(invocation.out, runtime, _overview(runtime, inspector))
+    else:
+        _show_status(invocation.out, runtime, inspector, job_id, only_word=form == "raw")
+
+
+def _show_status(
+    out: Output, runtime: Runtime, inspector: Inspector, job_id: str, *, only_word: bool
+) -> None:
+    snapshot = inspector.snapshot(inspector.find_id(job_id))
+    word = str(snapshot.status)
+    if out.as_json:
+        out.json("nuvom.status/1", views.job_data(snapshot))
+    elif only_word or out.plain:
+        out.text(word)
+    else:
+        shown = one_line(views.status_text(snapshot, runtime.clock.now()))
+        out.text(shown, views.STATUS_STYLES[word])
+        reason = inspector.why(snapshot)
+        if reason is not None:  # beside the status, which scripts read
+            out.say(f"{reason.sentence} {reason.fix}".rstrip())
+        elif snapshot.error is not None:
+            out.text(views.error_text(snapshot.error))
+            out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
+
+
+def _overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
+    """Return the state of the whole project."""
+    settings, now, processes = runtime.settings, runtime.clock.now(), inspector.processes()
+    workers = [one for one in processes if one.runs_jobs]
+    living = [one for one in processes if one.state != "silent"]
+    groups = inspector.error_groups()
+    found = list(inspector.schedules())
+    upcoming = [one for one in found if one.state == "active" and one.next_at is not None]
+    first = min(upcoming, key=lambda one: one.next_at or 0.0, default=None)
+    return {
+        "project": settings.root,
+        "environment": settings.environment,
+        "backend": settings.queue_backend,
+        "store": store_place(settings),
+        "workers": {
+            "alive": sum(one.runs_jobs for one in living),
+            "silent": sum(one.state == "silent" for one in workers),
+            "slots": sum(one.slots for one in living),
+            "running": sum(one.running for one in living),
+            "schedulers": sum(one.scheduler for one in living),
+        },
+        "queues": [
+            views.queue_data(one, now, inspector.workers_on(one.queue)) for one in inspector.stats()
+        ],
+        "schedules": {
+            **{state: sum(one.state == state for one in found) for state in _SCHEDULE_STATES},
+            "next": None
+            if first is None
+            else {"name": first.name, "task": first.task, "at": rfc3339(first.next_at)},
+        },
+        "failures": {
+            "jobs": sum(one.count for one in groups),
+            "latest": [views.group_data(one) for one in groups[:_LATEST]],
+        },
+        "attention": [
+            one._asdict() for one in import_module("nuvom.cli.doctor").attention(runtime)
+        ],
+    }
+
+
+def _show_overview(out: Output, runtime: Runtime, data: dict[str, Any]) -> None:
+    if out.as_json:
+        out.json("nuvom.overview/1", data)
+        return
+    facts, checks = _overview_facts(data, runtime.clock.now()), import_module("nuvom.cli.doctor")
+    findings = [checks.Check(**one) for one in data["attention"]]
+    if out.plain:
+        rows = [*facts.items(), *((f"{one.level} {one.name}", one.text) for one in findings)]
+        out.table(Table(("Part", "State"), rows))
+        return
+    out.fields(facts)
+    if data["queues"]:
+        out.text("")
+        out.table(queues_table(data["queues"]))
+    if findings:
+        out.text("\nNeeds attention", "bold")
+        _show_findings(out, findings)
+    else:
+        out.text("\nNothing needs attention.", "green")
+
+
+def _overview_facts(data: dict[str, Any], now: float) -> dict[str, str]:
+    """Return one text for each part of the project."""
+    place = "" if data["store"] is None else f" in {quoted(data['store'])}"
+    return {
+        "project": f"{quoted(data['project'])} ({data['environment']})",
+        "store": f"{data['backend']}{place}",
+        "workers": _workers_text(data["workers"]),
+        "queues": _queues_text(data["queues"]),
+        "schedules": _schedules_text(data["schedules"], now),
+        "failures": _failures_text(data["failures"], now),
+    }
+
+
+def _workers_text(workers: dict[str, int]) -> str:
+    parts = [f"{workers['alive']:,} alive"]
+    if workers["silent"]:
+        parts.append(f"{workers['silent']:,} silent")
+    if workers["slots"]:
+        parts.append(f"{workers['running']:,} of {workers['slots']:,} slots busy")
+    return f"{', '.join(parts)}; {plural(workers['schedulers'], 'scheduler')}"
+
+
+def _queues_text(queues: Sequence[dict[str, Any]]) -> str:
+    if not queues:
+        return "none has had a job yet"
+    counts = {word: sum(one[key] for one in queues) for word, key in _QUEUE_WORDS.items()}
+    return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "idle"
+
+
+def _schedules_text(schedules: dict[str, Any], now: float) -> str:
+    counts = [f"{schedules[state]:,} {state}" for state in _SCHEDULE_STATES if schedules[state]]
+    following = schedules["next"]
+    if following is None:
+        return ", ".join(counts) or "none"
+    at = datetime.fromisoformat(following["at"]).timestamp()
+    due = "" if at > now else "due "
+    return f"{', '.join(counts)}; next: {following['name']}, {due}{ago(at, now)}"
+
+
+def _failures_text(failures: dict[str, Any], now: float) -> str:
+    if not failures["latest"]:
+        return "none"
+    last = failures["latest"][0]
+    at = datetime.fromisoformat(last["last_at"]).timestamp()
+    jobs = plural(failures["jobs"], "job")
+    return f"{jobs}; latest: {last['func_name']}, {last['type']}, {ago(at, now)}"
 
 
 # ---- doctor -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Commands for existing jobs: wait, status, inspect, history, retry and cancel."""
+"""Commands for existing jobs: wait, why, inspect, history, retry and cancel."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError
 from nuvom.inspection import Inspector
 from nuvom.job import WaitProgress, wait_for_final
 from nuvom.registry.signature import Binder
+from nuvom.scheduler.record import fire_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,35 +136,6 @@ def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) ->
 
     with shown:
         return max(_for_each(invocation, "nuvom.wait/1", ids, one_of_many)[1], worst)
-
-
-@command()
-@click.argument("job_id", metavar="ID", shell_complete=params.job_ids)
-@params.format_option("table: the status and why; json: like --json; raw: only the status.")
-def status(invocation: Invocation, job_id: str, form: str) -> None:
-    """Show the status of the job ID and, if it failed, why.
-
-    The last six or more characters of an id are enough. An id that never existed is not found:
-    exit 3.
-    """
-    out = invocation.out
-    out.as_json = out.as_json or form == "json"
-    runtime, inspector = reader(invocation)
-    snapshot = inspector.snapshot(inspector.find_id(job_id))
-    word = str(snapshot.status)
-    if out.as_json:
-        out.json("nuvom.status/1", views.job_data(snapshot))
-    elif form == "raw" or out.plain:
-        out.text(word)
-    else:
-        shown = one_line(views.status_text(snapshot, runtime.clock.now()))
-        out.text(shown, views.STATUS_STYLES[word])
-        reason = inspector.why(snapshot)
-        if reason is not None:  # beside the status, which scripts read
-            out.say(f"{reason.sentence} {reason.fix}".rstrip())
-        elif snapshot.error is not None:
-            out.text(views.error_text(snapshot.error))
-            out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
 
 
 def _show_reason(out: Output, reason: Reason) -> None:
@@ -295,12 +267,18 @@ def _facts(snapshot: JobSnapshot, data: dict[str, Any], now: float) -> dict[str,
         if record.timeout_secs
         else "",
         "unique key": record.unique_key or "",
+        "schedule": _schedule_text(snapshot, now),
         "parent": data["parent"] or "",
         "follow-ups": ", ".join(data["children"]),
         "repeats": data["retried_from"] or "",
         "retried by": ", ".join(data["retried_by"]),
         "tags": ", ".join(record.tags),
     }
+
+
+def _schedule_text(snapshot: JobSnapshot, now: float) -> str:
+    name, fire_at = fire_of(snapshot.record.headers)
+    return "" if name is None else ", for ".join(filter(None, (name, _moment(fire_at, now))))
 
 
 def _moment(moment: float | None, now: float) -> str:

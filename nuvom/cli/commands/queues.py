@@ -16,6 +16,8 @@ from nuvom.cli.views import queue_data
 from nuvom.errors import QueueNotFound, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nuvom.inspection import Inspector
     from nuvom.runtime import Runtime
 
@@ -42,10 +44,14 @@ def list_(invocation: Invocation) -> None:
     found = [
         queue_data(stats, now, inspector.workers_on(stats.queue)) for stats in inspector.stats()
     ]
-    numbers = (*_COUNTS, "Failed", "Oldest", "Workers")
-    table = Table(("Queue", *numbers, "Paused"), [_row(one) for one in found], right=numbers)
     empty = "No queue has had a job yet."
-    invocation.out.answer("nuvom.queues/1", {"queues": found}, table, empty=empty)
+    invocation.out.answer("nuvom.queues/1", {"queues": found}, queues_table(found), empty=empty)
+
+
+def queues_table(queues: Iterable[dict[str, Any]]) -> Table:
+    """Return queues, each as ``queue_data`` returns it, as a table."""
+    numbers = (*_COUNTS, "Failed", "Oldest", "Workers")
+    return Table(("Queue", *numbers, "Paused"), [_row(one) for one in queues], right=numbers)
 
 
 def _row(one: dict[str, Any]) -> list[Cell | str]:

@@ -1,38 +1,376 @@
-"""``nuvom schedule``: show and control schedules."""
+"""``nuvom schedule``: list, explain and control schedules.
+
+Times are shown to people on the clock of the schedule's time zone, and in JSON as UTC.
+"""
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from heapq import merge, nsmallest
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from nuvom.cli import exit_codes
+from nuvom.cli import exit_codes, views
 from nuvom.cli.context import Group, Invocation
-from nuvom.cli.project import reader
+from nuvom.cli.output import Cell, Table, ago, duration, one_line, rfc3339
+from nuvom.cli.params import confirm, dry_run_option, schedule_names, text, yes_option
+from nuvom.cli.project import positional_names, reader, writer
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.manifest import read_manifest, tasks_or_nothing, with_kept
 from nuvom.discovery.scan import Hints, scan
-from nuvom.errors import plural
+from nuvom.errors import JobNotFound, PayloadError, plural
+from nuvom.scheduler.cron import cron, next_change, zone_of
 from nuvom.scheduler.declared import NO_MANIFEST, Difference, declared_by, difference_in
-from nuvom.scheduler.trigger import describe
+from nuvom.scheduler.record import ScheduleRule
+from nuvom.scheduler.schedule import Schedule, store_of
+from nuvom.scheduler.trigger import describe, fires_after, fires_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from nuvom.cli.output import Output
     from nuvom.config.settings import Settings
+    from nuvom.core.record import JobSnapshot
     from nuvom.discovery.entries import TaskEntry
+    from nuvom.inspection import Inspector
+    from nuvom.runtime import Runtime
     from nuvom.scheduler.declared import Field, Step
+    from nuvom.scheduler.record import ScheduleRecord
 
+_STATE_STYLES = {"active": "green", "paused": "yellow", "disabled": "red", "ended": "dim"}
+_BEFORE_CHANGE, _AFTER_CHANGE = 2, 3  # fires shown around a change of the clocks
+_RULES = {
+    True: "It follows real time: twice in a repeated hour, not at all in a skipped one.",
+    False: "Times that the clocks skip fire at the first moment after the gap;\n"
+    "times that they show twice fire the first time only.",
+}
+_MISFIRES = {
+    "skip": "missed fires are not made up for",
+    "latest": "one fire makes up for all that were missed",
+    "all": "missed fires are made up for",
+}
+_OVERLAPS = {
+    "allow": "it fires while its last job runs",
+    "skip": "it does not fire while its last job runs",
+    "queue": "one fire waits until its last job has ended",
+}
 _SIGNS = {
     "added": ("+", "green"),
     "changed": ("~", "yellow"),
     "enabled": ("+", "green"),
     "disabled": ("-", "red"),
 }
+_WITH_FIELDS: tuple[Literal["changed", "enabled"], ...] = ("changed", "enabled")
+_name_argument = click.argument("name", type=text, shell_complete=schedule_names)
+_count_option = click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Show this many fire times.",
+)
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, default="list")
 def schedule() -> None:
-    """Compare the schedules in the store with those that the code declares."""
+    """List schedules; show, run, pause or delete one."""
+
+
+# ---- what there is ----------------------------------------------------------------------
+
+
+@schedule.command(name="list")
+def list_(invocation: Invocation) -> None:
+    """List schedules: what they run, when, and when next."""
+    runtime, inspector = reader(invocation)
+    now, found = store_of(runtime).clock.now(), list(inspector.schedules())
+    columns = ("Name", "When", "Task", "State", "Next", "Last", "Fired", "Missed", "Skipped")
+    table = Table(
+        columns,
+        [_row(one, now) for one in found],
+        right=("Next", "Last", "Fired", "Missed", "Skipped"),
+        folded=("Name", "When"),
+        optional=("Missed", "Skipped"),
+        spared=("Task", "Last", "Fired"),
+    )
+    data = {"schedules": [_data(one) for one in found]}
+    empty = 'No schedules yet. Make one in your code: task.schedule(cron="0 9 * * MON-FRI")'
+    invocation.out.answer("nuvom.schedules/1", data, table, empty=empty)
+    if found:
+        invocation.out.hint("More about one: nuvom schedule show NAME")
+
+
+def _row(one: ScheduleRecord, now: float) -> list[Cell | str]:
+    next_at = one.next_at if one.state == "active" else None
+    return [
+        one.name,
+        describe(one.rule),
+        one.task,
+        Cell(one.state, _STATE_STYLES[one.state]),
+        "-" if next_at is None else _next_cell(next_at, now),
+        "-" if one.last_at is None else views.moment_cell(one.last_at, now),
+        f"{one.fired}",
+        f"{one.missed}" if one.missed else "",
+        f"{one.skipped}" if one.skipped else "",
+    ]
+
+
+def _next_cell(next_at: float, now: float) -> Cell:
+    return Cell(_until(next_at, now), "" if next_at > now else "yellow", rfc3339(next_at))
+
+
+def _until(fire_at: float, now: float) -> str:
+    """Return in how long a schedule fires; one that should have by now is due."""
+    return ago(fire_at, now) if fire_at > now else f"due {ago(fire_at, now)}"
+
+
+def _data(one: ScheduleRecord) -> dict[str, Any]:
+    """Return a schedule as a list element: without arguments and jobs."""
+    rule = one.rule
+    return {
+        "name": one.name,
+        "task": one.task,
+        "description": describe(rule),
+        "state": one.state,
+        "at": rfc3339(rule.at),
+        "interval_secs": rule.interval,
+        "cron": rule.cron,
+        "timezone_name": rule.timezone_name,
+        "next_at": rfc3339(one.next_at) if one.state == "active" else None,
+        "last_at": rfc3339(one.last_at),
+        "fired": one.fired,
+        "missed": one.missed,
+        "skipped": one.skipped,
+        "origin": one.origin,
+        "paused_by": one.paused_by,
+        "paused_at": rfc3339(one.paused_at),
+        "disabled": one.disabled,
+    }
+
+
+@schedule.command()
+@_name_argument
+@_count_option
+def show(invocation: Invocation, name: str, count: int) -> None:
+    """Show everything about the schedule NAME.
+
+    Values under names like password or token are shown as ***.
+    """
+    handle, runtime, inspector = _found(invocation, name, reader)
+    times = handle.next(count)
+    one, out = handle.record, invocation.out
+    jobs = [job for job_id in reversed(one.recent) if (job := _look(inspector, job_id))]
+    args = kwargs = damage = None
+    try:
+        names = positional_names(runtime.settings, one.task)
+        args, kwargs = inspector.shown_arguments(one.job, names)
+    except PayloadError as error:
+        damage = error.what
+    rule = one.rule
+    data = {
+        **_data(one),
+        "id": one.id,
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "queue": one.job.queue,
+        "priority": one.job.priority,
+        "expires_secs": one.expires_secs,
+        "misfire": rule.misfire,
+        "misfire_max": rule.misfire_max,
+        "grace_secs": rule.grace,
+        "overlap": rule.overlap,
+        "jitter_secs": rule.jitter,
+        "start": rfc3339(rule.start),
+        "end": rfc3339(rule.end),
+        "created_at": rfc3339(one.created_at),
+        "waiting_at": rfc3339(one.waiting_at),
+        "next": [rfc3339(at.timestamp()) for at in times],
+        "jobs": [views.job_data(job) for job in jobs],
+    }
+    if out.as_json:
+        out.json("nuvom.schedule/1", data)
+    else:
+        _show(out, one, data, jobs=jobs, now=store_of(runtime).clock.now())
+
+
+def _look(inspector: Inspector, job_id: str) -> JobSnapshot | None:
+    try:
+        return inspector.look(job_id)
+    except JobNotFound:  # it was pruned
+        return None
+
+
+def _show(
+    out: Output,
+    one: ScheduleRecord,
+    data: dict[str, Any],
+    *,
+    jobs: Sequence[JobSnapshot],
+    now: float,
+) -> None:
+    out.lines([f"{out.out.paint(one.state, _STATE_STYLES[one.state])}  {one_line(one.name)}"])
+    out.fields(_facts(one, data, now))
+    if data["next"]:
+        out.text("\nNext fires")
+        _show_times(out, [_moment(text) for text in data["next"]], one.rule.timezone_name, now)
+    if jobs:
+        out.text("")
+        out.table(views.jobs_table(jobs, now)._replace(spared=("Schedule", "Attempt")))
+
+
+def _facts(one: ScheduleRecord, data: dict[str, Any], now: float) -> dict[str, str]:
+    """Return texts by label; an empty text means that there is nothing to show."""
+    rule = one.rule
+    grace = "" if rule.grace is None else f", none later than {duration(rule.grace)}"
+    most = f", at most {rule.misfire_max:,}" if rule.misfire == "all" else ""
+    arguments = data["damage"] or views.call_text(data["args"], data["kwargs"])
+    zone = rule.timezone_name
+    return {
+        "task": one.task,
+        "arguments": arguments,
+        "when": data["description"],
+        "cron": rule.cron or "",
+        "start": _moment_text(rule.start, zone, now),
+        "end": _moment_text(rule.end, zone, now),
+        "queue": f"{one.job.queue}, priority {one.job.priority}",
+        "misfire": f"{rule.misfire}: {_MISFIRES[rule.misfire]}{most}{grace}",
+        "overlap": f"{rule.overlap}: {_OVERLAPS[rule.overlap]}",
+        "jitter": duration(rule.jitter) if rule.jitter else "",
+        "expires": "" if one.expires_secs is None else f"{duration(one.expires_secs)} after a fire",
+        "counts": f"{one.fired:,} fired, {one.missed:,} missed, {one.skipped:,} skipped",
+        "last fire": _moment_text(one.last_at, zone, now),
+        "waiting": _moment_text(one.waiting_at, zone, now),
+        "paused": "" if one.paused_by is None else f"by {one.paused_by}, {ago(one.paused_at, now)}",
+        "disabled": one.disabled or "",
+        "declared": "" if one.origin == "program" else f"in {one.origin}",
+        "created": _moment_text(one.created_at, zone, now),
+    }
+
+
+@schedule.command(name="next")
+@click.argument("name", type=text, metavar="[NAME]", required=False, shell_complete=schedule_names)
+@_count_option
+def next_(invocation: Invocation, name: str | None, count: int) -> None:
+    """Show the next fire times of NAME, or of all schedules."""
+    if name is None:
+        runtime, inspector = reader(invocation)
+        store_of(runtime)
+        active = [one for one in inspector.schedules() if one.state == "active"]
+        first = nsmallest(count, active, key=lambda one: one.next_at or 0.0)
+        handles = [Schedule(one, runtime) for one in first]
+    else:
+        handle, runtime, _ = _found(invocation, name, reader)
+        handles = [handle]
+    now = store_of(runtime).clock.now()
+    fires = merge(*([(at.timestamp(), one) for at in one.next(count)] for one in handles), key=_at)
+    found = list(islice(fires, count))
+    data = {"fires": [{"at": rfc3339(at), "name": one.name, "task": one.task} for at, one in found]}
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(_wall(at, one.rule.timezone_name), "", rfc3339(at)),
+            Cell(_until(at, now), "", f"{at - now:.3f}"),
+            one.name,
+            one.task,
+        ]
+        for at, one in found
+    ]
+    table = Table(("Time", "In", "Schedule", "Task"), rows, right=("In",))
+    empty = "No schedule is active." if name is None else f"{name} does not fire: see its state."
+    invocation.out.answer("nuvom.schedule_next/1", data, table, empty=empty)
+
+
+def _at(fire: tuple[float, Schedule]) -> float:
+    return fire[0]
+
+
+def _found(
+    invocation: Invocation,
+    name: str,
+    opened: Callable[[Invocation], tuple[Runtime, Inspector]],
+) -> tuple[Schedule, Runtime, Inspector]:
+    """Return a schedule. Raises: ScheduleNotFound; CapabilityMissing: the store keeps none."""
+    runtime, inspector = opened(invocation)
+    store_of(runtime)
+    return Schedule(inspector.schedule(name), runtime), runtime, inspector
+
+
+# ---- changes ----------------------------------------------------------------------------
+
+
+@schedule.command()
+@_name_argument
+def run(invocation: Invocation, name: str) -> None:
+    """Enqueue a job of the schedule NAME now, and print the job's id.
+
+    Its fire times stay as they are, and it may be paused.
+    """
+    handle, _, _ = _found(invocation, name, writer)
+    job = handle.run_now()
+    invocation.out.answer("nuvom.schedule_run/1", {"name": handle.name, "job": job.id}, job.id)
+    invocation.out.hint(f"Next: nuvom wait {views.short_id(job.id)}")
+
+
+@schedule.command()
+@_name_argument
+def pause(invocation: Invocation, name: str) -> None:
+    """Keep the schedule NAME from firing until it is resumed.
+
+    Fires that come due meanwhile are not made up for.
+    """
+    handle, _, _ = _found(invocation, name, writer)
+    handle.pause(by=f"{getpass.getuser()}@{socket.gethostname()}")
+    _tell(invocation, handle, "paused")
+    invocation.out.hint(f"To resume it: nuvom schedule resume {name}")
+
+
+@schedule.command()
+@_name_argument
+def resume(invocation: Invocation, name: str) -> None:
+    """Let the schedule NAME fire again."""
+    handle, _, _ = _found(invocation, name, writer)
+    was_paused = handle.record.paused_by is not None
+    handle.resume()
+    _tell(invocation, handle, "resumed" if was_paused else "was not paused")
+    if handle.record.disabled is not None:
+        invocation.out.warn(f"It is disabled, and does not fire: {handle.record.disabled}")
+
+
+@schedule.command()
+@_name_argument
+@yes_option
+@dry_run_option
+def delete(invocation: Invocation, name: str, *, yes: bool, dry_run: bool) -> None:
+    """Remove the schedule NAME; its jobs stay."""
+    handle, _, _ = _found(invocation, name, writer)
+    if dry_run:
+        _tell(invocation, handle, "would be deleted")
+        return
+    what = f"Delete schedule {handle.name} ({handle.task} {handle.description})"
+    confirm(invocation, what, yes=yes)
+    handle.delete()
+    _tell(invocation, handle, "deleted")
+    if handle.record.origin != "program":
+        where = f"It is declared in {handle.record.origin}"
+        invocation.out.warn(f"{where}, and comes back with the next start of a scheduler.")
+
+
+def _tell(invocation: Invocation, handle: Schedule, change: str) -> None:
+    data = {
+        "name": handle.name,
+        "change": change,
+        "state": handle.state,
+        "next_at": None if handle.next_at is None else rfc3339(handle.next_at.timestamp()),
+    }
+    invocation.out.answer("nuvom.schedule_change/1", data, f"Schedule {handle.name}: {change}.")
+
+
+# ---- what is declared -------------------------------------------------------------------
 
 
 @schedule.command()
@@ -42,19 +380,19 @@ def diff(invocation: Invocation) -> int:
     Exits 7 if there is a difference, or a declaration that a scheduler cannot follow.
     """
     runtime, _ = reader(invocation)
-    tasks, out = _tasks(runtime.settings), invocation.out
+    tasks, out = _declared_tasks(runtime.settings), invocation.out
     found = Difference(problems=(NO_MANIFEST,))
     if tasks is not None:
         found = difference_in(runtime, declared_by(runtime, tasks))
     if out.as_json:
-        out.json("nuvom.schedule_diff/1", _data(found))
+        out.json("nuvom.schedule_diff/1", _difference_data(found))
     else:
-        _show(out, found)
+        _show_difference(out, found)
     is_fine = found.is_empty and not found.problems
     return exit_codes.OK if is_fine else exit_codes.CHECK_FAILED
 
 
-def _tasks(settings: Settings) -> tuple[TaskEntry, ...] | None:
+def _declared_tasks(settings: Settings) -> tuple[TaskEntry, ...] | None:
     """Return the tasks that the next worker will know: in production it does not look for any."""
     if settings.environment == "prod":
         return read_manifest(settings.manifest_file)
@@ -62,11 +400,11 @@ def _tasks(settings: Settings) -> tuple[TaskEntry, ...] | None:
     return with_kept(found.tasks, tasks_or_nothing(settings.manifest_file), found.unparsed)
 
 
-def _show(out: Output, found: Difference) -> None:
+def _show_difference(out: Output, found: Difference) -> None:
     for step in found.steps:
         if step.what != "same":
             sign, style = _SIGNS[step.what]
-            out.text(f"{sign} {step.name}  {_text(step)}", style)
+            out.text(f"{sign} {step.name}  {_step_text(step)}", style)
     for problem in (*found.problems, *found.notes):
         out.warn(problem)
     counts = Counter("unchanged" if step.what == "same" else step.what for step in found.steps)
@@ -74,7 +412,7 @@ def _show(out: Output, found: Difference) -> None:
     out.say(f"{plural(len(found.steps), 'schedule')}{f': {said}' if said else ''}.")
 
 
-def _text(step: Step) -> str:
+def _step_text(step: Step) -> str:
     if step.after is None:
         until = f" once no worker runs {step.waits_for}" if step.waits_for else ""
         return f"disabled{until}: it is no longer declared"
@@ -95,13 +433,17 @@ def _value(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _data(found: Difference) -> dict[str, Any]:
+def _difference_data(found: Difference) -> dict[str, Any]:
     return {
-        "added": [_described(step) for step in found.of("added")],
-        "changed": [{**_described(step), "fields": _fields(step)} for step in found.of("changed")],
-        "enabled": [{**_described(step), "fields": _fields(step)} for step in found.of("enabled")],
+        "added": [_step_data(step) for step in found.of("added")],
+        "changed": [
+            {**_step_data(step), "fields": _step_fields(step)} for step in found.of("changed")
+        ],
+        "enabled": [
+            {**_step_data(step), "fields": _step_fields(step)} for step in found.of("enabled")
+        ],
         "disabled": [
-            {**_described(step), "waits_for": step.waits_for or None}
+            {**_step_data(step), "waits_for": step.waits_for or None}
             for step in found.of("disabled")
         ],
         "unchanged": [step.name for step in found.of("same")],
@@ -110,11 +452,110 @@ def _data(found: Difference) -> dict[str, Any]:
     }
 
 
-def _described(step: Step) -> dict[str, Any]:
+def _step_data(step: Step) -> dict[str, Any]:
     one = step.after or step.before
     assert one is not None  # noqa: S101  # there is one before or after
     return {"name": step.name, "task": one.task, "when": describe(one.rule), "origin": one.origin}
 
 
-def _fields(step: Step) -> list[dict[str, Any]]:
+def _step_fields(step: Step) -> list[dict[str, Any]]:
     return [field._asdict() for field in step.fields]
+
+
+# ---- what an expression means -----------------------------------------------------------
+
+
+@schedule.command()
+@click.argument("expression", type=text, metavar="EXPR")
+@click.option(
+    "--timezone",
+    "timezone_name",
+    metavar="ZONE",
+    default="UTC",
+    show_default=True,
+    help="IANA name of the time zone: Europe/Berlin ...",
+)
+@_count_option
+def explain(invocation: Invocation, expression: str, timezone_name: str, count: int) -> None:
+    """Say when the cron expression EXPR fires.
+
+    With a time zone, also around its next change of the clocks. Quote the expression: nuvom
+    schedule explain "0 9 * * MON-FRI". It has five fields, or six with seconds first, or is a
+    name such as @daily. No project is needed.
+    """
+    rule = ScheduleRule(cron=expression, timezone_name=zone_of(timezone_name).key)
+    is_rhythm = cron(expression, timezone_name).is_rhythm
+    now, out = SYSTEM_CLOCK.now(), invocation.out
+    fires = list(islice(fires_after(rule, now, now), count))
+    change = next_change(timezone_name, now)
+    around = [] if change is None else _around(rule, now, change[0])
+    if out.as_json:
+        data = {
+            "expression": expression,
+            "timezone_name": rule.timezone_name,
+            "description": describe(rule),
+            "follows_real_time": is_rhythm,
+            "next": [rfc3339(at) for at in fires],
+            "clock_change": None
+            if change is None
+            else {
+                "at": rfc3339(change[0]),
+                "offset_before_secs": change[1].total_seconds(),
+                "offset_after_secs": change[2].total_seconds(),
+                "fires": [rfc3339(at) for at in around],
+            },
+        }
+        out.json("nuvom.schedule_explanation/1", data)
+        return
+    words = describe(rule)
+    out.text(f"{words[:1].upper()}{words[1:]}", "bold")
+    out.text("\nNext fires")
+    _show_times(out, fires, rule.timezone_name, now)
+    if change is not None:
+        _show_change(out, rule.timezone_name, change, around=around, now=now)
+        out.text(f"\n{_RULES[is_rhythm]}")
+
+
+def _around(rule: ScheduleRule, now: float, change: float) -> list[float]:
+    """Return the last fires before the clocks change, and the first ones afterwards."""
+    before: list[float] = []
+    first = next(fires_after(rule, now, now), None)
+    if first is not None:
+        before, _ = fires_until(rule, now, first, now=change - 1, most=_BEFORE_CHANGE)
+    later = fires_after(rule, now, max(now, change - 1))
+    return [*before, *islice(later, _AFTER_CHANGE)]
+
+
+def _show_change(
+    out: Output,
+    zone: str,
+    change: tuple[float, timedelta, timedelta],
+    *,
+    around: Sequence[float],
+    now: float,
+) -> None:
+    at, before, after = change
+    way = "forward" if after > before else "back"
+    tells = [datetime.fromtimestamp(at, UTC) + offset for offset in (before, after)]
+    day, hours = f"{tells[0]:%a %Y-%m-%d}", " to ".join(f"{tell:%H:%M}" for tell in tells)
+    out.text(f"\nWhere the clocks go {way}, {day} from {hours}")
+    _show_times(out, around, zone, now)
+
+
+def _show_times(out: Output, times: Iterable[float], zone: str, now: float) -> None:
+    out.lines(f"  {_wall(at, zone)}  {out.out.paint(_until(at, now), 'dim')}" for at in times)
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _moment_text(moment: float | None, zone: str, now: float) -> str:
+    return "" if moment is None else f"{_wall(moment, zone)} ({ago(moment, now)})"
+
+
+def _wall(moment: float, zone: str) -> str:
+    """Return a time as the clocks of a zone show it: ``Mon 2026-11-30 09:00:00 +01:00``."""
+    local = datetime.fromtimestamp(moment, zone_of(zone))
+    offset = f"{local:%z}"
+    return f"{local:%a %Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"

@@ -1,7 +1,8 @@
-"""``nuvom discover tasks``, ``nuvom list tasks``: find tasks in the code, show the manifest."""
+"""``nuvom discover tasks``, ``list tasks``, ``migrate-from``: read what is in the code."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,13 +27,21 @@ from nuvom.errors import InvalidManifest, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from nuvom.cli.output import Output
+    from nuvom.compat.celery.survey import Survey
     from nuvom.discovery.entries import TaskEntry
     from nuvom.discovery.manifest import Changes
     from nuvom.discovery.scan import Scan
 
+_PLURALS = {
+    "import": "imports",
+    "definition": "tasks",
+    "submission": "calls",
+    "retry": "retries",
+    "canvas": "canvas",
+    "schedule": "schedules",
+}
 _SIGN_STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
 
@@ -185,3 +194,65 @@ def _row(entry: TaskEntry) -> list[Cell | str]:
     name = Cell(f"{entry.name}{former}", "" if entry.importable else "dim", entry.name)
     signature = ("async " if entry.is_async else "") + entry.signature
     return [name, signature, queue, entry.place]
+
+
+# ---- code of another engine --------------------------------------------------------------
+
+
+@click.group(name="migrate-from", cls=Group)
+def migrate_from() -> None:
+    """Say what of another engine's code runs on Nuvom."""
+
+
+@migrate_from.command(name="celery")
+@click.argument("path", metavar="[PATH]", default=".", type=click.Path(path_type=Path))
+@click.option("--diff", is_flag=True, help="Print what would change, as a diff.")
+@click.option("--write", is_flag=True, help="Change imports and settings.")
+def celery(invocation: Invocation, path: Path, *, diff: bool, write: bool) -> None:
+    """Report what the code in PATH uses of Celery, by reading it.
+
+    With `nuvom.compat.celery` most code runs unchanged but for its imports, which --write changes.
+    It also adds decorators that discovery cannot follow to the setting task_decorators. What needs
+    a hand, or has nothing like it in Nuvom yet, is listed with its place.
+    """
+    from nuvom.compat.celery.survey import survey, write_edits  # noqa: PLC0415  # not with help
+
+    out, root = invocation.out, folder_or_root(invocation)
+    if not path.resolve().is_relative_to(root):
+        root = path if path.is_dir() else path.parent
+    found = survey(root, path, load_settings(invocation, root).settings.task_decorators)
+    if write:
+        write_edits(root, found.edits)
+    data = {
+        "files": {"seen": found.files, "changed": [one.file for one in found.edits]},
+        "written": write,
+        "counts": found.counts,
+        "remarks": [one._asdict() for one in found.remarks if one.level != "maps"],
+        "diff": "".join(one.diff for one in found.edits) if diff or write else None,
+    }
+    if out.as_json:
+        out.json("nuvom.migration/1", data)
+        return
+    if diff or write:
+        out.lines(line for one in found.edits for line in one.diff.splitlines())
+    else:
+        _show_survey(invocation, found)
+    verb = "changed" if write else "would change"
+    out.say(f"{plural(len(found.edits), 'file')} {verb}.")
+    if found.edits and not write:
+        out.hint("Next: --diff shows the changes, --write makes them. See docs/celery-shim.md")
+
+
+def _show_survey(invocation: Invocation, found: Survey) -> None:
+    out = invocation.out
+    rows = [
+        [_PLURALS[kind], *(str(number) for number in levels.values())]
+        for kind, levels in found.counts.items()
+        if any(levels.values())
+    ]
+    empty = "No use of Celery was found."
+    out.table(Table(("What", "Maps", "By hand", "Unsupported"), rows), empty=empty)
+    for one in found.remarks:
+        if one.level != "maps":
+            word = "by hand" if one.level == "hand" else one.level
+            out.text(f"{one.file}:{one.line}: {one.what}: {word}: {one.reason}")

@@ -1,4 +1,4 @@
-"""``nuvom workers``, ``runworker`` and ``dev``: run workers, list them and control them."""
+"""``nuvom workers``, ``runworker``, ``runscheduler`` and ``dev``: run, list and control them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Cell, Table, duration
 from nuvom.cli.params import queue_limits, queue_names, span, worker_ids
 from nuvom.cli.project import reader, writer
-from nuvom.errors import AmbiguousJob, WorkerNotFound
+from nuvom.errors import AmbiguousJob, Refused, WorkerNotFound
 
 if TYPE_CHECKING:
     from nuvom.core.views import WorkerInfo
@@ -36,6 +36,14 @@ _threads_option = click.option("--threads", type=_COUNT, metavar="N", help="Slot
 _exclude_option = click.option(
     "--exclude-queues", metavar="A,B", help="Serve all queues but these."
 )
+_no_scheduler_option = click.option(
+    "--no-scheduler", is_flag=True, help="Fire no schedules: other workers or a scheduler do."
+)
+_log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(("rich", "plain", "json", "logfmt")),
+    help="Default: rich on a terminal, else plain.",
+)
 
 
 @click.group(cls=Group, default="list")
@@ -45,9 +53,9 @@ def workers() -> None:
 
 @workers.command(name="list")
 def list_(invocation: Invocation) -> None:
-    """List running workers, and those that have fallen silent."""
+    """List running workers and schedulers, and those that have fallen silent."""
     runtime, inspector = reader(invocation)
-    found, now = inspector.workers(), runtime.clock.now()
+    found, now = inspector.processes(), runtime.clock.now()
     other_code = inspector.other_code()
     rows: list[list[Cell | str]] = [
         [
@@ -55,16 +63,19 @@ def list_(invocation: Invocation) -> None:
             Cell(one.state, _STATE_STYLES.get(one.state, "")),
             str(one.pid),
             one.host,
-            ", ".join(one.queues) or "all",
-            f"{one.running} of {one.slots}",
+            (", ".join(one.queues) or "all") if one.runs_jobs else "-",
+            f"{one.running} of {one.slots}" if one.runs_jobs else "-",
+            "yes" if one.scheduler else "-",
             views.moment_cell(one.started_at, now),
             Cell(duration(one.beat_age_secs), "", f"{one.beat_age_secs:.3f}"),
             Cell(one.release or "-", "yellow" if one.id in other_code else "", one.release),
         ]
         for one in found
     ]
-    columns = ("ID", "State", "Pid", "Host", "Queues", "Busy", "Started", "Beat", "Release")
-    table = Table(columns, rows, right=("Pid", "Busy", "Started", "Beat"))
+    columns = ("ID", "State", "Pid", "Host", "Queues", "Busy", "Schedules")
+    numbers = ("Started", "Beat")
+    titles, right = (*columns, *numbers, "Release"), ("Pid", "Busy", *numbers)
+    table = Table(titles, rows, right=right, spared=("Started",))
     data = {"workers": [views.worker_data(one) for one in found]}
     empty = "0 workers alive. Start one: nuvom runworker"
     invocation.out.answer("nuvom.workers/1", data, table, empty=empty)
@@ -81,7 +92,7 @@ def _add_command(word: str, what: str) -> None:
         if every == (worker is not None):
             raise click.UsageError("Give the ID of a worker, or --all.")
         runtime, inspector = writer(invocation)
-        told = [one.id for one in _chosen(inspector, worker)]
+        told = [one.id for one in _chosen(inspector, worker) if _can_obey(one, word, every=every)]
         for worker_id in told:
             if not runtime.control.command(worker_id, word):
                 raise WorkerNotFound(worker_id)
@@ -94,8 +105,18 @@ for _word, _what in _COMMANDS.items():
     _add_command(_word, _what)
 
 
+def _can_obey(one: WorkerInfo, word: str, *, every: bool) -> bool:
+    """Whether a process knows a command. Raises: Refused: it was named, and does not."""
+    if one.runs_jobs or word == "stop":
+        return True
+    if every:
+        return False
+    what = f"{views.short_id(one.id)} is a scheduler, which runs no jobs and only knows stop"
+    raise Refused(what, "To keep a schedule from firing: nuvom schedule pause NAME")
+
+
 def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
-    living = inspector.workers()
+    living = inspector.processes()
     if worker is None:
         return living
     found = [one for one in living if one.id.endswith(worker)]
@@ -138,14 +159,11 @@ def _chosen(inspector: Inspector, worker: str | None) -> list[WorkerInfo]:
 @click.option("--max-seconds", type=span, help="Stop after this long.")
 @click.option("-b", "--batch", type=_COUNT, metavar="N", help="Claim at most N jobs at once.")
 @click.option("--reload", "--dev", "reload", is_flag=True, help="Restart when code changes.")
-@click.option(
-    "--log-format",
-    type=click.Choice(("rich", "plain", "json", "logfmt")),
-    help="Default: rich on a terminal, else plain.",
-)
+@_no_scheduler_option
+@_log_format_option
 @click.option("--parent", type=int, hidden=True)  # process id of the supervisor
 def runworker(invocation: Invocation, /, **options: Any) -> int:
-    """Run jobs until you stop it.
+    """Run jobs, and fire schedules, until you stop it.
 
     The first Ctrl-C or SIGTERM claims no more jobs, lets running ones finish within
     shutdown_timeout_secs and hands back the rest; the second stops at once. Exits 130 or 143
@@ -161,11 +179,25 @@ def runworker(invocation: Invocation, /, **options: Any) -> int:
 
 
 @command()
+@_log_format_option
+def runscheduler(invocation: Invocation, /, **options: Any) -> int:
+    """Fire schedules until you stop it, and run no jobs.
+
+    Workers fire schedules as well, unless they run with --no-scheduler; any number may do so at
+    once. Ctrl-C or SIGTERM ends it at once: exit 130 or 143. SIGHUP starts it again under the same
+    process id, with settings read anew.
+    """
+    code: int = import_module("nuvom.cli.worker").serve_scheduler(invocation, **options)
+    return code
+
+
+@command()
 @_threads_option
 @click.option("--queues", metavar="A,B", shell_complete=queue_names, help="Serve only these.")
 @_exclude_option
+@_no_scheduler_option
 def dev(invocation: Invocation, /, **options: Any) -> int:
-    """Run a worker that picks up changes to your code by itself.
+    """Run a worker that picks up changes to your code by itself, and fires schedules.
 
     When a file changes, tasks are discovered again and a new worker takes the next job; a job
     that is running finishes on the old code. A syntax error is shown and changes nothing.

@@ -21,8 +21,9 @@ from nuvom.runtime import Runtime
 from nuvom.scheduler import planner, service
 from nuvom.scheduler.declared import Difference, declared_by, difference_in, reconcile
 from nuvom.scheduler.record import ScheduleChange, ScheduleRecord
-from nuvom.scheduler.schedule import all_records, put, store_of
+from nuvom.scheduler.schedule import put, store_of
 from nuvom.scheduler.service import Scheduler
+from nuvom.scheduler.store import all_records
 from tests.engine import in_use, make_runtime, wait_until
 
 BEFORE = """

@@ -325,6 +325,38 @@ def test_short_steps_add_up(nuvom_inline: IsolatedStore, nuvom_clock: StoreTime)
         assert began + timedelta(seconds=1) == nuvom_clock.now()
 
 
+@on_both
+@pytest.mark.parametrize("runs", ["nuvom_inline", "nuvom_worker"])
+def test_schedules_fire_at_their_times_as_time_passes(
+    nuvom_clock: StoreTime, request: pytest.FixtureRequest, runs: str, backend: str
+) -> None:
+    request.getfixturevalue(runs)
+    store, began = request.getfixturevalue("nuvom"), nuvom_clock.now()
+    tasks.add.schedule(1, interval=60, name="minutely")
+    tasks.add.schedule(2, at=began + timedelta(seconds=90), name="once")
+    nuvom_clock.advance(59)
+    assert [] == store.jobs
+    nuvom_clock.advance(timedelta(minutes=2))
+    assert [
+        ("minutely", began + timedelta(seconds=60), 1),
+        ("once", began + timedelta(seconds=90), 2),
+        ("minutely", began + timedelta(seconds=120), 1),
+    ] == [(job.schedule, job.scheduled_for, job.get(timeout=5)) for job in store.jobs]
+    assert [began + timedelta(seconds=secs) for secs in (60, 90, 120)] == [
+        job.created_at for job in store.jobs
+    ]
+    assert ["minutely"] == [one.name for one in package.schedules()]
+
+
+def test_a_schedule_may_fire_more_often_than_jobs_may_follow_from_one_another(
+    nuvom: IsolatedStore, nuvom_clock: StoreTime
+) -> None:
+    tasks.add.schedule(1, interval=1, name="each second")
+    nuvom_clock.advance(timedelta(hours=3))
+    (schedule,) = package.schedules()
+    assert 10_800 == schedule.record.fired
+
+
 def test_time_does_not_pass_backwards(nuvom_clock: StoreTime) -> None:
     with pytest.raises(ValueError, match="backwards"):
         nuvom_clock.advance(-1)
