@@ -307,6 +307,8 @@ def pairs(fields: dict[str, object], prefix: str = "") -> list[str]:
         name = f"{prefix}{_NOT_IN_KEYS.sub('_', key)}"
         if isinstance(value, dict):
             found += pairs(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            found += [f"{name}={_quoted(','.join(map(_as_text, value)))}"] if value else []
         else:
             found.append(f"{name}={_quoted(_as_text(value))}")
     return found
