@@ -22,17 +22,17 @@ from nuvom.job import Job
 from nuvom.runtime import Runtime, current_runtime
 from nuvom.scheduler import planner
 from nuvom.scheduler.record import ScheduleChange, ScheduleRecord, ScheduleRule
+from nuvom.scheduler.store import all_records
 from nuvom.scheduler.trigger import checked_rule, describe, fires_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
     from nuvom.registry.registry import TaskDefinition
     from nuvom.scheduler.store import BaseScheduleStore
 
-_PAGE = 500
 _MOST_NAME_CHARS = 200
 _OF_THE_FIRE = ("delay", "run_at", "connection")
 
@@ -273,14 +273,6 @@ def _found(store: BaseScheduleStore, name: str) -> ScheduleRecord:
     if record is None:
         raise ScheduleNotFound(name, (one.name for one in islice(all_records(store), 10_000)))
     return record
-
-
-def all_records(store: BaseScheduleStore) -> Iterator[ScheduleRecord]:
-    """Yield all schedules of a store by name."""
-    after: str | None = None
-    while page := store.page(after, _PAGE):
-        yield from page
-        after = page[-1].name
 
 
 @engine_call

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from nuvom.core.clock import SYSTEM_CLOCK, Clock, Waitable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from nuvom.scheduler.record import ScheduleChange, ScheduleRecord
+
+
+PAGE = 500
+"""How many schedules are read in one step by whoever reads all."""
 
 
 class ScheduleWaiter(Waitable, Protocol):
@@ -86,3 +90,11 @@ class BaseScheduleStore(ABC):
 
     def stop(self) -> None:
         """Release connections. Safe to call twice."""
+
+
+def all_records(store: BaseScheduleStore) -> Iterator[ScheduleRecord]:
+    """Yield all schedules of a store by name."""
+    after: str | None = None
+    while page := store.page(after, PAGE):
+        yield from page
+        after = page[-1].name

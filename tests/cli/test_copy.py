@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,46 @@ def test_jobs_and_results_go_to_another_store_and_are_worked_on_there(
     in_the_new_store()
     drain()
     assert ["SUCCESS"] * 3 == [status(one) for one in (done, *waiting)]
+
+
+SCHEDULE = """\
+import sys
+
+import nuvom
+from tasks import add
+
+if sys.argv[1:]:
+    add.schedule(1, 2, cron="@hourly", name="hourly")
+print(*(f"{one.name} {one.state} {one.record.id}" for one in nuvom.schedules()))
+"""
+
+
+def test_schedules_go_along_and_fire_in_one_store_only(
+    tasks: Path, in_the_new_store: Callable[[], None]
+) -> None:
+    def schedules(*args: str) -> list[str]:
+        command = [sys.executable, "scheduling.py", *args]
+        done = subprocess.run(command, cwd=tasks, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    (tasks / "scheduling.py").write_text(SCHEDULE, encoding="utf-8")
+    name, state, schedule_id = schedules("make")
+    assert ("hourly", "active") == (name, state)
+    assert call("export", "jobs.ndjson", cwd=tasks).code == 0
+    dry = invoke("copy", *WAYS, "--dry-run")
+    assert "1 schedule and 0 jobs would move from" in dry.out
+    answer = invoke("copy", *WAYS, "--json")
+    assert (0, 1) == (answer.code, answer.json["schedules"])
+    told = invoke("copy", *WAYS, "--verify")
+    assert (0, "1 schedule and 0 jobs equal, 0 differences.\n") == (told.code, told.out)
+
+    assert ["hourly", "disabled", schedule_id] == schedules("make")
+    read = invoke("import", "jobs.ndjson", "--plain")
+    assert read.code == 7
+    assert "schedule hourly\tit was moved from here to file://" in read.out
+    in_the_new_store()
+    assert ["hourly", "active", schedule_id] == schedules()
+    assert "1 known before" in invoke("import", "jobs.ndjson").out
 
 
 def test_a_job_that_cannot_be_moved_is_named_and_exits_7(
