@@ -254,8 +254,7 @@ def held(
     Args:
         there: What the other store has under the name.
     """
-    revision = 0 if there is None else there.revision
-    return _away(replace(seen, revision=revision), _ARRIVING + source, now)
+    return _in_place_of(there, _away(seen, _ARRIVING + source, now))
 
 
 def left_to(target: str, seen: ScheduleRecord, now: float) -> ScheduleChange:
@@ -269,9 +268,17 @@ def arrived(left: ScheduleRecord, copy: ScheduleRecord | None, now: float) -> Sc
     It goes on exactly where it was.
     """
     _, _, reason = (left.disabled or "").partition(_BESIDES)
-    revision = 0 if copy is None else copy.revision
-    after = replace(left, disabled=reason or None, revision=revision)
-    return ScheduleChange(left.name, revision, _settled(after, now))
+    after = _settled(replace(left, disabled=reason or None), now)
+    return _in_place_of(copy, ScheduleChange(left.name, left.revision, after))
+
+
+def _in_place_of(there: ScheduleRecord | None, change: ScheduleChange) -> ScheduleChange:
+    """Return the change of one store as one of another; its revisions grow from the larger."""
+    seen, after = 0 if there is None else there.revision, change.after
+    assert after is not None  # noqa: S101  # a move removes nothing
+    return change._replace(
+        revision=seen, after=replace(after, revision=max(after.revision, seen + 1))
+    )
 
 
 def source_of(seen: ScheduleRecord) -> str | None:

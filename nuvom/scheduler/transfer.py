@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from nuvom.core.record import JobRecord
 from nuvom.errors import PayloadError
@@ -255,7 +255,7 @@ class ScheduleLoader:
             reason = "the store keeps no schedules"
             self._report.refused.update({_key(one.name): reason for one in batch})
             return
-        changes = [ScheduleChange(one.name, 0, replace(one, revision=1)) for one in batch]
+        changes = [ScheduleChange(one.name, 0, one) for one in batch]
         for one, is_stored in zip(batch, self._store.apply(changes), strict=True):
             if is_stored:
                 self._report.schedules += 1
