@@ -70,7 +70,8 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         rule: When it fires.
         job: What a fire enqueues, but for the id and the times.
         expires_secs: After how many seconds a job that has not started expires.
-        origin: Where it was declared: ``code``, ``settings``, or ``program`` if it was not.
+        origin: Where it was declared: ``code``, ``settings``, ``celery`` (an application of the
+            shim), or ``program`` if it was not.
         created_at: When it was created; an ``interval`` counts from there, unless it has a start.
         next_at: The next fire time; None once there is none.
         due_at: When a scheduler has to look at it: ``next_at``, None while it is paused, disabled
