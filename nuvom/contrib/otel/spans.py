@@ -47,7 +47,6 @@ _OUTCOMES: dict[type[events.Event], str] = {
     events.JobRetrying: "retry",
 }
 _sent: ContextVar[list[str] | None] = ContextVar("nuvom_otel_sent", default=None)
-_outside: ContextVar[Context | None] = ContextVar("nuvom_otel_outside", default=None)
 
 
 # ---- context ----------------------------------------------------------------------------
@@ -153,35 +152,17 @@ class SendingMiddleware:
 
     @contextmanager
     def _firing(self, job: JobRecord) -> Iterator[None]:
-        """Wrap the fire of a schedule; other jobs have none.
-
-        A scheduler makes many fires in one step, inside one another: none is the parent of others.
-        """
+        """Wrap the fire of a schedule; other jobs have none."""
         headers = job.headers or {}
         if SCHEDULE not in headers:
             yield
             return
-        outside = _outside.get()
-        if outside is None:
-            outside = context.get_current()
-        with self.tracer.start_as_current_span(
-            f"fire {headers[SCHEDULE]}",
-            context=outside,
-            attributes={
-                names.SCHEDULE_ID: headers[SCHEDULE],
-                names.SCHEDULE_LAG: job.created_at - float(headers[SCHEDULED_FOR]),
-            },
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            token = _outside.set(outside)
-            try:
-                yield
-            except BaseException as error:
-                fail(span, type(error).__name__, str(error))
-                raise
-            finally:
-                _outside.reset(token)
+        about: dict[str, AttributeValue] = {
+            names.SCHEDULE_ID: headers[SCHEDULE],
+            names.SCHEDULE_LAG: job.created_at - float(headers[SCHEDULED_FOR]),
+        }
+        with self.tracer.start_as_current_span(f"fire {headers[SCHEDULE]}", attributes=about):
+            yield
 
     @contextmanager
     def _enqueueing(self, job: JobRecord) -> Iterator[None]:

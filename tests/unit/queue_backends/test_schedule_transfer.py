@@ -13,12 +13,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from nuvom.config.settings import Settings
 from nuvom.core.ids import new_id
 from nuvom.errors import PayloadError
-from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.queue_backends.store import StoreQueue
 from nuvom.queue_backends.transfer import Place, Transfer, TransferReport
 from nuvom.scheduler import planner, transfer
@@ -38,31 +35,20 @@ from nuvom.scheduler.transfer import (
     to_dict,
 )
 from nuvom.testing.builders import make_job
+from tests.unit.queue_backends.any_store import Open, opening
 
-KINDS: dict[str, Any] = {
-    "memory": MemoryJobQueue,
-    "file": FileJobQueue,
-    "sqlite": SQLiteJobQueue,
-}
-PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
+LOCAL = ("memory", "file", "sqlite")
+PAIRS = [(one, other) for one in LOCAL for other in LOCAL if one != other]
+PAIRS += [("sqlite", "postgres"), ("postgres", "redis"), ("redis", "file")]
 BEGIN = 1_700_000_000.0
 EVERY, ONCE = ScheduleRule(interval=60.0), ScheduleRule(at=BEGIN + 60.0)
-Open = Callable[[str], StoreQueue]
 
 
 @pytest.fixture
 def open_store(tmp_path: Path) -> Iterator[Open]:
     """Give a function that opens a new store of a kind."""
-    opened: list[StoreQueue] = []
-
-    def make(kind: str) -> StoreQueue:
-        queue: StoreQueue = KINDS[kind](Settings(root=tmp_path / str(len(opened))))
-        opened.append(queue)
-        return queue
-
-    yield make
-    for queue in opened:
-        queue.stop()
+    with opening(tmp_path) as opened:
+        yield opened
 
 
 def add(store: StoreQueue, name: str, rule: ScheduleRule = EVERY, **job: Any) -> ScheduleRecord:
