@@ -23,7 +23,8 @@ from nuvom.errors import InvalidManifest, NuvomError, TaskNotFound, TaskNotImpor
 from nuvom.events import SchedulesReconciled
 from nuvom.inspection import Inspector
 from nuvom.scheduler import planner
-from nuvom.scheduler.schedule import all_records, store_of, wanted_record
+from nuvom.scheduler.schedule import store_of, wanted_record
+from nuvom.scheduler.store import all_records
 from nuvom.scheduler.trigger import declared_rule, rule_of_task
 
 if TYPE_CHECKING:
@@ -270,6 +271,8 @@ def _conflict(seen: ScheduleRecord, wanted: ScheduleRecord) -> str | None:
 def _step(seen: ScheduleRecord | None, wanted: ScheduleRecord) -> Step:
     if seen is None:
         return Step(wanted.name, "added", None, wanted)
+    if planner.is_away(seen):  # it fires from another store
+        return Step(wanted.name, "same", seen, wanted)
     fields = tuple(_changed(seen, wanted))
     what: What = "changed" if fields else "same"
     return Step(wanted.name, "enabled" if seen.disabled else what, seen, wanted, fields)

@@ -83,7 +83,8 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         paused_by, paused_at: Who paused it, and when.
         disabled: Why it does not fire although nobody has paused it, or None.
         revision: Grows with each change; a change that saw another revision is refused.
-        project, release: Which project declares it, and the latest version of its code that did.
+        project, release: Which project declares it, and the latest version of its code that did;
+            the application of the shim has no version.
     """
 
     name: str
@@ -111,7 +112,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def is_declared(self) -> bool:
         """Whether code or settings declare it, or did so."""
-        return self.origin != "program"
+        return self.origin in ("code", "settings")
 
     @property
     def task(self) -> str:

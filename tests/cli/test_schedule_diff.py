@@ -12,7 +12,8 @@ import pytest
 
 from nuvom.config.sources import load
 from nuvom.runtime import build_runtime
-from nuvom.scheduler.schedule import all_records, store_of
+from nuvom.scheduler.schedule import store_of
+from nuvom.scheduler.store import all_records
 from tests.cli.shell import LIMIT_SECS, ROOT, call, invoke, spawned
 from tests.cli.test_worker import read_until
 

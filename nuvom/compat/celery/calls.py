@@ -15,6 +15,7 @@ from nuvom.compat.celery.options import job_options
 from nuvom.compat.celery.result import AsyncResult, job_id_of
 from nuvom.compat.celery.schedules import rule_options
 from nuvom.compat.celery.signals import after_task_publish, before_task_publish
+from nuvom.config.sources import project_name
 from nuvom.core.guard import engine_call
 from nuvom.core.ids import new_id
 from nuvom.core.job_context import current
@@ -200,19 +201,20 @@ def store_schedules(apps: Sequence[Any]) -> None:
         if entries:
             _log.error("No periodic task runs: %s", error)
         return
+    project = project_name(current_runtime().settings)
     for name, (app, entry) in entries.items():
         try:
-            wanted = _wanted(store, app, name, entry)
+            wanted = replace(_wanted(store, app, name, entry), origin=_ORIGIN, project=project)
         except _FAULTS as error:
             _log.error("The periodic task %r does not run: %s", name, error)
             continue
         seen = store.get(name)
-        if seen is None or seen.origin == _ORIGIN:
+        if seen is None or (seen.origin, seen.project) == (_ORIGIN, project):
             put(store, wanted)
         else:
             _log.error("The periodic task %r does not run: a schedule has this name already", name)
     for seen in all_records(store):
-        if seen.origin == _ORIGIN and seen.name not in entries:
+        if (seen.origin, seen.project) == (_ORIGIN, project) and seen.name not in entries:
             _disable(store, seen)
 
 
@@ -226,7 +228,7 @@ def _wanted(
     definition, options = _target(app, entry["task"], (args, kwargs), given, of="a schedule")
     rule = checked_rule(rule_options(entry, app.conf), store.clock.now())
     job = current_runtime().dispatcher.make_record(definition, args, kwargs, options)
-    return replace(wanted_record(job, options, rule, name), origin=_ORIGIN)
+    return wanted_record(job, options, rule, name)
 
 
 def _disable(store: BaseScheduleStore, seen: ScheduleRecord | None) -> None:

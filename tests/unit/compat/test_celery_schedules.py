@@ -215,6 +215,18 @@ def test_what_is_removed_is_disabled_and_comes_back(shop: Celery) -> None:
     assert "active" == find("one").state
 
 
+def test_those_of_another_project_in_the_store_are_left_alone(
+    shop: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = {"task": "greet", "schedule": 60, "args": ("you",)}
+    shop.conf.beat_schedule = {"one": call}
+    start_worker()
+    monkeypatch.setattr("nuvom.compat.celery.calls.project_name", lambda _: "another")
+    shop.conf.beat_schedule = {"two": call}
+    start_worker()
+    assert {"one": "active", "two": "active"} == names()
+
+
 def test_periodic_tasks_of_all_applications_are_stored_at_once(shop: Celery) -> None:
     other = Celery("other")
     other.conf.beat_schedule["added"] = {"task": "greet", "schedule": 60, "args": ("you",)}

@@ -21,8 +21,9 @@ from nuvom.runtime import Runtime
 from nuvom.scheduler import planner, service
 from nuvom.scheduler.declared import Difference, declared_by, difference_in, reconcile
 from nuvom.scheduler.record import ScheduleChange, ScheduleRecord
-from nuvom.scheduler.schedule import all_records, put, store_of
+from nuvom.scheduler.schedule import put, store_of
 from nuvom.scheduler.service import Scheduler
+from nuvom.scheduler.store import all_records
 from tests.engine import in_use, make_runtime, wait_until
 
 BEFORE = """
@@ -127,6 +128,19 @@ def test_a_deploy_does_what_the_difference_says(project: Path, backend: str) -> 
         )
         assert before["tasks.kept"].next_at == after["tasks.kept"].next_at
         assert before["nightly"].id == after["nightly"].id
+        assert {} == said(planned(runtime))
+
+
+def test_what_was_moved_to_another_store_is_not_enabled_here(project: Path) -> None:
+    with opened(project) as runtime:
+        deploy(runtime, BEFORE)
+        reconcile(runtime)
+        seen = stored(runtime)["tasks.changed"]
+        assert store_of(runtime).apply([planner.left_to("another store", seen, 1.0)]) == [True]
+        deploy(runtime, AFTER)
+        assert {"tasks.added", "tasks.removed"} == said(planned(runtime)).keys()
+        reconcile(runtime)
+        assert "moved to another store" == stored(runtime)["tasks.changed"].disabled
         assert {} == said(planned(runtime))
 
 
