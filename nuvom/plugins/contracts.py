@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nuvom.events import EventBus
     from nuvom.queue_backends.base import BaseJobQueue
     from nuvom.result_backends.base import BaseResultBackend
+    from nuvom.scheduler.store import BaseScheduleStore
 
 API_VERSION = "1.0"
 
@@ -116,6 +117,10 @@ class RunningSystem(Protocol):
     @property
     def results(self) -> BaseResultBackend:
         """The result backend in use."""
+
+    @property
+    def schedule_store(self) -> BaseScheduleStore | None:
+        """Where schedules are kept; None if the backend keeps none."""
 
     @property
     def plugin_errors(self) -> Mapping[tuple[str, str], int]:

@@ -76,17 +76,19 @@ class StoredJob(NamedTuple):
 
 
 class TransferReport(msgspec.Struct, kw_only=True):
-    """What has become of the jobs.
+    """What has become of the jobs, and of the schedules.
 
     Attributes:
+        schedules: Schedules that are in the other store now, and fire there alone.
         moved: Waiting jobs that are in the other store now, and no longer here.
         ended: Jobs with their results that are in both stores now.
-        known: Those that were in the other store before.
+        known: Those that were in the other store before, schedules of a file included.
         taken: Jobs that a worker was faster to claim; they stay here.
         waiting, running: What is left here at the end.
-        refused: Why a job stays as it is, by id.
+        refused: Why a job stays as it is, by id; or a schedule, by ``schedule`` and its name.
     """
 
+    schedules: int = 0
     moved: int = 0
     ended: int = 0
     known: int = 0

@@ -271,6 +271,8 @@ def _conflict(seen: ScheduleRecord, wanted: ScheduleRecord) -> str | None:
 def _step(seen: ScheduleRecord | None, wanted: ScheduleRecord) -> Step:
     if seen is None:
         return Step(wanted.name, "added", None, wanted)
+    if planner.is_away(seen):  # it fires from another store
+        return Step(wanted.name, "same", seen, wanted)
     fields = tuple(_changed(seen, wanted))
     what: What = "changed" if fields else "same"
     return Step(wanted.name, "enabled" if seen.disabled else what, seen, wanted, fields)

@@ -159,7 +159,9 @@ def created(schedule: ScheduleRecord, now: float) -> ScheduleChange:
 
 
 def differs(seen: ScheduleRecord, wanted: ScheduleRecord) -> bool:
-    """Whether a schedule is not yet as somebody wants it."""
+    """Whether a schedule is not yet as somebody wants it; one between two stores stays as it is."""
+    if is_away(seen):
+        return False
     return seen.disabled is not None or any(
         getattr(seen, name) != getattr(wanted, name) for name in _WANTED
     )
@@ -205,13 +207,13 @@ def resumed(seen: ScheduleRecord, now: float) -> ScheduleChange:
 
 def disabled(seen: ScheduleRecord, reason: str, now: float) -> ScheduleChange:
     """Return the change that keeps a schedule from firing, and says why."""
-    after = replace(seen, disabled=reason)
+    after = replace(seen, disabled=_with_reason(seen.disabled, reason))
     return ScheduleChange(seen.name, seen.revision, _settled(after, now))
 
 
 def enabled(seen: ScheduleRecord, now: float) -> ScheduleChange:
     """Return the change that undoes ``disabled``."""
-    return _started_again(replace(seen, disabled=None), now)
+    return _started_again(replace(seen, disabled=_with_reason(seen.disabled, None)), now)
 
 
 def fired_now(seen: ScheduleRecord, now: float) -> ScheduleChange:
@@ -233,3 +235,80 @@ def _next_after(after: ScheduleRecord, now: float) -> float | None:
     if rule.at is not None:
         return rule.at
     return fire_after(rule, after.created_at, max(now, after.last_at or now))
+
+
+# ---- moves between stores ------------------------------------------------------------------
+#
+# First a held copy is stored in the other store, then the old store gives the schedule up, then
+# the copy becomes the schedule. Only the second step decides, and it is one write in one store.
+
+_ARRIVING, _MOVED = "arriving from ", "moved to "
+_BESIDES = "; disabled there: "
+
+
+def held(
+    seen: ScheduleRecord, source: str, there: ScheduleRecord | None, now: float
+) -> ScheduleChange:
+    """Return the change that stores a copy, which does not fire until it has ``arrived``.
+
+    Args:
+        there: What the other store has under the name.
+    """
+    return _in_place_of(there, _away(seen, _ARRIVING + source, now))
+
+
+def left_to(target: str, seen: ScheduleRecord, now: float) -> ScheduleChange:
+    """Return the change by which a store gives a schedule up. It keeps all that is known of it."""
+    return _away(seen, _MOVED + target, now)
+
+
+def arrived(left: ScheduleRecord, copy: ScheduleRecord | None, now: float) -> ScheduleChange:
+    """Return the change that turns a held copy into the schedule that the old store has given up.
+
+    It goes on exactly where it was.
+    """
+    _, _, reason = (left.disabled or "").partition(_BESIDES)
+    after = _settled(replace(left, disabled=reason or None), now)
+    return _in_place_of(copy, ScheduleChange(left.name, left.revision, after))
+
+
+def _in_place_of(there: ScheduleRecord | None, change: ScheduleChange) -> ScheduleChange:
+    """Return the change of one store as one of another; its revisions grow from the larger."""
+    seen, after = 0 if there is None else there.revision, change.after
+    assert after is not None  # noqa: S101  # a move removes nothing
+    return change._replace(
+        revision=seen, after=replace(after, revision=max(after.revision, seen + 1))
+    )
+
+
+def source_of(seen: ScheduleRecord) -> str | None:
+    """Return the store that a held copy arrives from; None of any other schedule."""
+    return _place(seen, _ARRIVING)
+
+
+def home_of(seen: ScheduleRecord) -> str | None:
+    """Return the store that a schedule was moved to; None if it was not."""
+    return _place(seen, _MOVED)
+
+
+def is_away(seen: ScheduleRecord) -> bool:
+    """Whether a schedule is a held copy or was moved: nothing but a move may make it fire."""
+    return source_of(seen) is not None or home_of(seen) is not None
+
+
+def _place(seen: ScheduleRecord, prefix: str) -> str | None:
+    where, _, _ = (seen.disabled or "").partition(_BESIDES)
+    return where.removeprefix(prefix) if where.startswith(prefix) else None
+
+
+def _away(seen: ScheduleRecord, where: str, now: float) -> ScheduleChange:
+    text = where if seen.disabled is None else f"{where}{_BESIDES}{seen.disabled}"
+    return ScheduleChange(seen.name, seen.revision, _settled(replace(seen, disabled=text), now))
+
+
+def _with_reason(given: str | None, reason: str | None) -> str | None:
+    """Return why a schedule does not fire from now on; that it is between two stores stays."""
+    where, _, _ = (given or "").partition(_BESIDES)
+    if not where.startswith((_ARRIVING, _MOVED)):
+        return reason
+    return where if reason is None else f"{where}{_BESIDES}{reason}"

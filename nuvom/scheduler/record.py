@@ -71,7 +71,8 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         rule: When it fires.
         job: What a fire enqueues, but for the id and the times.
         expires_secs: After how many seconds a job that has not started expires.
-        origin: Where it was declared: ``code``, ``settings``, or ``program`` if it was not.
+        origin: Where it was declared: ``code``, ``settings``, ``celery`` (an application of the
+            shim), or ``program`` if it was not.
         created_at: When it was created; an ``interval`` counts from there, unless it has a start.
         next_at: The next fire time; None once there is none.
         due_at: When a scheduler has to look at it: ``next_at``, None while it is paused, disabled
@@ -83,7 +84,8 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         paused_by, paused_at: Who paused it, and when.
         disabled: Why it does not fire although nobody has paused it, or None.
         revision: Grows with each change; a change that saw another revision is refused.
-        project, release: Which project declares it, and the latest version of its code that did.
+        project, release: Which project declares it, and the latest version of its code that did;
+            the application of the shim has no version.
     """
 
     name: str
@@ -111,7 +113,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def is_declared(self) -> bool:
         """Whether code or settings declare it, or did so."""
-        return self.origin != "program"
+        return self.origin in ("code", "settings")
 
     @property
     def task(self) -> str:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from nuvom.scheduler.record import ScheduleChange, ScheduleRecord
 
 
-_PAGE = 500
+PAGE = 500
+"""How many schedules are read in one step by whoever reads all."""
+
 _MOST_NAMES = 10_000  # among which a misspelt one is looked for
 
 
@@ -97,7 +99,7 @@ class BaseScheduleStore(ABC):
 def all_records(store: BaseScheduleStore) -> Iterator[ScheduleRecord]:
     """Yield all schedules of a store by name."""
     after: str | None = None
-    while page := store.page(after, _PAGE):
+    while page := store.page(after, PAGE):
         yield from page
         after = page[-1].name
 

@@ -322,16 +322,25 @@ def test_tasks(tmp_path: Path) -> None:
     }
 
 
-def test_what_the_tutorials_leave_to_a_scheduler_is_named(tmp_path: Path) -> None:
-    """Periodic tasks are kept as data, and a warning names each."""
+def test_periodic_tasks_of_the_tutorials_are_fired_by_workers(tmp_path: Path) -> None:
     folder = project(
         tmp_path,
         {
+            "nuvom.toml": 'hooks = "proj"',
             "proj.py": """
                 from nuvom.compat.celery import Celery
                 from nuvom.compat.celery.schedules import crontab
 
                 app = Celery("proj")
+
+                @app.on_after_configure.connect
+                def setup_periodic_tasks(sender: Celery, **kwargs):
+                    sender.add_periodic_task(3600.0, add.s(2, 2), name="add every hour")
+
+                @app.task
+                def add(x, y):
+                    return x + y
+
                 app.conf.beat_schedule = {
                     "add-every-monday-morning": {
                         "task": "proj.add",
@@ -339,15 +348,31 @@ def test_what_the_tutorials_leave_to_a_scheduler_is_named(tmp_path: Path) -> Non
                         "args": (16, 16),
                     },
                 }
-
-                @app.task
-                def add(x, y):
-                    return x + y
+                app.conf.timezone = "Europe/London"
                 """,
         },
     )
-    program = [sys.executable, "-c", "import proj"]
-    done = subprocess.run(
-        program, cwd=folder, env=_environment(), capture_output=True, text=True, check=True
+    assert call("runworker", "--burst", "--quiet", cwd=folder).code == 0
+    said = run(
+        folder,
+        """
+        import nuvom
+
+        for one in nuvom.schedules():
+            print(one.name, one.task, one.state, one.description, sep="; ")
+        """,
     )
-    assert "'add-every-monday-morning' (proj.add) will not run" in done.stderr
+    assert [
+        "add every hour; proj.add; active; every 1 h",
+        "add-every-monday-morning; proj.add; active; at 07:30 on Monday (Europe/London)",
+    ] == said.splitlines()
+    with worker(folder):
+        said = run(
+            folder,
+            """
+            from nuvom.scheduler.schedule import find
+
+            print(find("add-every-monday-morning").run_now().get(timeout=60))
+            """,
+        )
+    assert "32" == said.strip()

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import call, invoke, run, status
+from nuvom.config.address import StoreAddress
+from nuvom.config.sources import load
+from nuvom.core.ids import new_id
+from nuvom.queue_backends.base import BaseJobQueue
+from nuvom.queue_backends.file import FileJobQueue
+from nuvom.queue_backends.sqlite import SQLiteJobQueue
+from nuvom.scheduler import planner
+from nuvom.scheduler.record import ScheduleRecord, ScheduleRule
+from nuvom.testing.builders import make_job
+from tests.cli.shell import ROOT, call, invoke, run, status
 
 OLD, NEW = "sqlite:.nuvom/nuvom.db", "file:new-store"
 WAYS = ("--from", OLD, "--to", NEW)
@@ -53,6 +67,46 @@ def test_jobs_and_results_go_to_another_store_and_are_worked_on_there(
     in_the_new_store()
     drain()
     assert ["SUCCESS"] * 3 == [status(one) for one in (done, *waiting)]
+
+
+SCHEDULE = """\
+import sys
+
+import nuvom
+from tasks import add
+
+if sys.argv[1:]:
+    add.schedule(1, 2, cron="@hourly", name="hourly")
+print(*(f"{one.name} {one.state} {one.record.id}" for one in nuvom.schedules()))
+"""
+
+
+def test_schedules_go_along_and_fire_in_one_store_only(
+    tasks: Path, in_the_new_store: Callable[[], None]
+) -> None:
+    def schedules(*args: str) -> list[str]:
+        command = [sys.executable, "scheduling.py", *args]
+        done = subprocess.run(command, cwd=tasks, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    (tasks / "scheduling.py").write_text(SCHEDULE, encoding="utf-8")
+    name, state, schedule_id = schedules("make")
+    assert ("hourly", "active") == (name, state)
+    assert call("export", "jobs.ndjson", cwd=tasks).code == 0
+    dry = invoke("copy", *WAYS, "--dry-run")
+    assert "1 schedule and 0 jobs would move from" in dry.out
+    answer = invoke("copy", *WAYS, "--json")
+    assert (0, 1) == (answer.code, answer.json["schedules"])
+    told = invoke("copy", *WAYS, "--verify")
+    assert (0, "1 schedule and 0 jobs equal, 0 differences.\n") == (told.code, told.out)
+
+    assert ["hourly", "disabled", schedule_id] == schedules("make")
+    read = invoke("import", "jobs.ndjson", "--plain")
+    assert read.code == 7
+    assert "schedule hourly\tit was moved from here to file://" in read.out
+    in_the_new_store()
+    assert ["hourly", "active", schedule_id] == schedules()
+    assert "1 known before" in invoke("import", "jobs.ndjson").out
 
 
 def test_a_job_that_cannot_be_moved_is_named_and_exits_7(
@@ -108,3 +162,63 @@ def test_a_file_holds_what_a_store_holds(tasks: Path, drain: Callable[[], None])
     assert "2 known before" in call("import", cwd=tasks / "other", stdin=written.out).out
     for job, name in ((done, "SUCCESS"), (waiting, "PENDING")):
         assert name == call("status", job, "-f", "raw", cwd=tasks / "other").out.strip()
+
+
+KILLED = """\
+import os
+
+from nuvom.cli.cli import main
+from tests.lab.crashing import arm_from
+
+arm_from(os.environ)
+main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(
+    ("target", "point", "states"),
+    [
+        ("sqlite:new.db", "before_commit", ("active", None)),
+        ("sqlite:new.db", "after_commit", ("active", "disabled")),
+        ("file:new-store", "before_commit", ("active", "disabled")),
+        ("file:new-store", "after_commit", ("disabled", "disabled")),
+    ],
+)
+def test_a_schedule_never_fires_from_two_stores_wherever_the_command_is_killed(
+    tasks: Path, target: str, point: str, states: tuple[str, str | None]
+) -> None:
+    stores = OLD, target
+    schedule_in(OLD)
+    environment = {**os.environ, "CRASHPOINT": f"sqlite.schedules.{point}:kill"}
+    command = [sys.executable, "-c", KILLED, "copy", "--from", OLD, "--to", target]
+    killed = subprocess.run(
+        command, cwd=tasks, env={**environment, "PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert -signal.SIGKILL == killed.returncode
+    assert states == tuple(map(state_in, stores))
+    assert invoke("copy", "--from", OLD, "--to", target).code == 0
+    assert ("disabled", "active") == tuple(map(state_in, stores))
+
+
+def schedule_in(address: str) -> None:
+    """Store a schedule in the store at this address."""
+    record = ScheduleRecord("hourly", new_id(), ScheduleRule(interval=3600.0), make_job())
+    with opened(address) as queue:
+        assert queue.schedules().apply([planner.created(record, 1.0)]) == [True]
+
+
+def state_in(address: str) -> str | None:
+    with opened(address) as queue:
+        record = queue.schedules().get("hourly")
+        return None if record is None else record.state
+
+
+@contextmanager
+def opened(address: str) -> Iterator[BaseJobQueue]:
+    settings = StoreAddress.of(address, load(Path.cwd()).settings).settings
+    queue = SQLiteJobQueue(settings) if address.startswith("sqlite") else FileJobQueue(settings)
+    try:
+        yield queue
+    finally:
+        queue.stop()

@@ -125,6 +125,28 @@ def test_what_does_not_map_is_told_with_its_place(shop: Path) -> None:
     assert all(one["reason"] for one in found["remarks"])
 
 
+def test_schedules_map_once_workers_import_them(shop: Path) -> None:
+    own = """\
+from celery.schedules import crontab, solar
+from shop.app import app
+
+
+@app.on_after_configure.connect
+def add(sender, **_):
+    sender.add_periodic_task(crontab(), 0)
+    sender.add_periodic_task(solar("sunset", 1, 2), 0)
+"""
+    write(shop, {"shop/own.py": own})
+    places = [("beat_schedule", 4), ("add_periodic_task", 7), ("add_periodic_task", 8)]
+    for hooks, told in (("", [("hand", *one) for one in places]), ('hooks = "shop.own"', [])):
+        (shop / "nuvom.toml").write_text(hooks)
+        found = invoke("--json", "migrate-from", "celery", "shop").json
+        told.append(("unsupported", "solar", 8))
+        assert told == remarks(found, "schedule")
+        counted = found["counts"]["schedule"]
+        assert (3, 1) == (counted["maps"] + counted["hand"], counted["unsupported"])
+
+
 def test_report_is_a_table_and_a_line_for_each(shop: Path) -> None:
     answer = invoke("migrate-from", "celery", "shop")
     assert "tasks" in answer.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nuvom.core.record import JobRecord
 from nuvom.events import JobDead, JobReaped
 from nuvom.inspection import Inspector
 from nuvom.plugins.lifecycle import bind_extras, make_extras
+from nuvom.scheduler.service import Scheduler
 from nuvom.testing import make_job
 from tests.cli.shell import call
 from tests.engine import LIMIT_SECS, Engine, make_runtime
@@ -280,6 +282,35 @@ def test_a_reap_tells_of_a_lost_attempt(traced: Callable[..., Traced]) -> None:
     assert StatusCode.UNSET is fetched.status.status_code
     assert ["lost", "lost"] == [attributes(one)[names.ERROR_TYPE] for one in (lost, dead)]
     assert "dead" == attributes(dead)[names.OUTCOME]
+
+
+def test_each_fire_of_a_schedule_is_a_trace_of_its_own(traced: Callable[..., Traced]) -> None:
+    here = traced()
+    task = here.engine.task(lambda: None, name="tests.same")
+    past = datetime.now(UTC) - timedelta(minutes=5)
+    for name in ("first", "second"):
+        task.schedule(at=past, name=name)
+    web = TracerProvider().get_tracer("web")
+    with web.start_as_current_span("POST /") as request:
+        manual = task.schedule(interval=60, name="manual").run_now()
+    Scheduler(here.engine.runtime).step()
+    here.engine.work()
+    fires = {one.name.removeprefix("fire "): one for one in here.spans("fire")}
+    assert {"first", "second", "manual"} == fires.keys()
+    sent = {one.parent.span_id: one for one in here.spans("enqueue") if one.parent}
+    for name, fire in fires.items():
+        assert SpanKind.INTERNAL is fire.kind
+        assert {names.SCHEDULE_ID: name} == {
+            key: one for key, one in attributes(fire).items() if key != names.SCHEDULE_LAG
+        }
+        assert (fire.parent is not None) == (name == "manual")
+        assert fire.context.trace_id == sent[fire.context.span_id].context.trace_id
+    assert fires["manual"].context.trace_id == request.get_span_context().trace_id
+    assert manual.id == attributes(sent[fires["manual"].context.span_id])[names.MESSAGE_ID]
+    assert 0 == attributes(fires["manual"])[names.SCHEDULE_LAG]
+    assert 300 <= attributes(fires["first"])[names.SCHEDULE_LAG] < 600
+    linked = {link.context.span_id for one in here.spans("process") for link in one.links}
+    assert {one.context.span_id for one in sent.values()} == linked
 
 
 def test_a_map_is_one_span_with_its_count(traced: Callable[..., Traced]) -> None:

@@ -1,4 +1,4 @@
-"""``nuvom migrate``, ``copy``, ``export``, ``import``: make stores, and move jobs between them."""
+"""``nuvom migrate``, ``copy``, ``export``, ``import``: make stores, and move what is in them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ from nuvom.queue_backends.transfer import (
     TransferReport,
     exported,
     load,
+)
+from nuvom.scheduler.record import ScheduleRecord
+from nuvom.scheduler.transfer import (
+    ScheduleLoader,
+    ScheduleTransfer,
+    exported_schedules,
+    from_dict,
+    to_dict,
 )
 
 if TYPE_CHECKING:
@@ -87,12 +95,13 @@ def _text(one: Migration, *, dry_run: bool) -> str:
 @click.option("--verify", is_flag=True, help="Move nothing; compare the two stores.")
 @dry_run_option
 def copy(invocation: Invocation, *, source: str, target: str, **options: Any) -> int:
-    """Move all waiting jobs to another store, while workers and programs use both.
+    """Move all schedules and waiting jobs to another store, while workers and programs use both.
 
     A URL is sqlite:///PATH, file:///FOLDER, postgresql://... or redis://... . Each job stays in one
-    store or the other: the command may be killed at any time, and finishes its work when you run it
-    again. Running jobs stay until they end. Run it once more after the last program and worker has
-    left the old store. Exits 7 if a job cannot be moved; it stays where it is.
+    store or the other, and each schedule fires in one: the command may be killed at any time, and
+    finishes its work when you run it again. Running jobs stay until they end. Run it once more
+    after the last program and worker has left the old store. Exits 7 if a job or a schedule cannot
+    be moved; it stays where it is.
     """
     (name, old), (goal, new) = opened(invocation, source, target)
     if name == goal:
@@ -107,22 +116,29 @@ def copy(invocation: Invocation, *, source: str, target: str, **options: Any) ->
     shown = out.progress("Copying", "jobs")
     transfer = Transfer(*places, queues=options["queues"], tell=shown.tell)
     shown.total = transfer.count(results=results or options["verify"])
+    schedules = ScheduleTransfer(*places, transfer.report, queues=options["queues"])
     ends = {"from": name, "to": goal}
     if options["verify"]:
         with shown:
             found = transfer.compare(results=results)
-        return _show_comparison(out, found, ends)
+        return _show_comparison(out, found, schedules.compare(), ends)
     dry_run = options["dry_run"]
-    with shown:
+    with shown:  # schedules first: what they have enqueued until then is moved with the other jobs
+        schedules.plan() if dry_run else schedules.run()
         report = transfer.plan(results=results) if dry_run else transfer.run(results=results)
     verb = "would move" if dry_run else "moved"
-    text = f"{plural(report.moved, 'job')} {verb} from {name} to {goal}"
+    text = f"{_moved(report, 'job')} {verb} from {name} to {goal}"
     if results:
         text += f", {plural(report.ended, 'ended job')} {'would be ' * dry_run}copied"
     _show(out, "nuvom.copy/1", report, text, **ends, dry_run=dry_run)
     if not dry_run:
         _tell_what_is_left(out, report, name)
     return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
+
+
+def _moved(report: TransferReport, job: str) -> str:
+    jobs = plural(report.moved, job)
+    return f"{plural(report.schedules, 'schedule')} and {jobs}" if report.schedules else jobs
 
 
 def _require(name: str, runtime: Runtime) -> None:
@@ -152,13 +168,18 @@ def _show_reasons(out: Output, reasons: Mapping[str, str]) -> None:
         out.table(Table(("Job", "Why it stays as it is"), [*reasons.items()], folded=("Job",)))
 
 
-def _show_comparison(out: Output, found: Comparison, ends: Mapping[str, str]) -> int:
-    wrong = [{"id": one, "reason": reason} for one, reason in found.differences.items()]
-    data = {**ends, "equal": found.equal, "differences": wrong}
-    text = f"{plural(found.equal, 'job')} equal, {plural(len(wrong), 'difference')}."
-    out.answer("nuvom.comparison/1", data, text)
+def _show_comparison(
+    out: Output, jobs: Comparison, schedules: Comparison, ends: Mapping[str, str]
+) -> int:
+    differences = {**schedules.differences, **jobs.differences}
+    wrong = [{"id": one, "reason": reason} for one, reason in differences.items()]
+    data = {**ends, "schedules": schedules.equal, "equal": jobs.equal, "differences": wrong}
+    text = plural(jobs.equal, "job")
+    if schedules.equal:
+        text = f"{plural(schedules.equal, 'schedule')} and {text}"
+    out.answer("nuvom.comparison/1", data, f"{text} equal, {plural(len(wrong), 'difference')}.")
     if not out.as_json:
-        _show_reasons(out, found.differences)
+        _show_reasons(out, differences)
     return exit_codes.CHECK_FAILED if wrong else exit_codes.OK
 
 
@@ -169,9 +190,9 @@ def _show_comparison(out: Output, found: Comparison, ends: Mapping[str, str]) ->
 @_FILE
 @click.option("--results", is_flag=True, help="Also write the jobs that have ended.")
 def export(invocation: Invocation, *, file: str | None, results: bool) -> int:
-    """Write the waiting jobs of the store to FILE, or to standard output, one JSON object a line.
+    """Write schedules and waiting jobs to FILE, or to standard output, one JSON object a line.
 
-    The jobs stay in the store, and running ones are left out: stop the workers first, or the file
+    They stay in the store, and running jobs are left out: stop the workers first, or the file
     tells of one moment only. FILE takes its place once it is complete.
     """
     runtime, _ = reader(invocation)
@@ -182,15 +203,20 @@ def export(invocation: Invocation, *, file: str | None, results: bool) -> int:
         )
     store, report = _place(runtime).queue, TransferReport()
     with _written(file) as stream:
+        for schedule in exported_schedules(store, report):
+            stream.write(_line(to_dict(schedule)))
         for one in exported(store, report, results=results):
-            line = json.dumps(one.to_dict(), ensure_ascii=True, separators=(",", ":"))
-            stream.write(f"{line}\n".encode("ascii"))
+            stream.write(_line(one.to_dict()))
     _show_export(invocation.out, report, file)
     return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
 
 
+def _line(data: dict[str, Any]) -> bytes:
+    return f"{json.dumps(data, ensure_ascii=True, separators=(',', ':'))}\n".encode("ascii")
+
+
 def _show_export(out: Output, report: TransferReport, file: str | None) -> None:
-    waiting, ended = plural(report.moved, "waiting job"), plural(report.ended, "ended job")
+    waiting, ended = _moved(report, "waiting job"), plural(report.ended, "ended job")
     text = f"{waiting} and {ended} written, {report.running:,} running left out"
     if file not in (None, "-"):
         _show(out, "nuvom.export/1", report, text, file=file)
@@ -217,42 +243,51 @@ def _written(file: str | None) -> Iterator[IO[bytes]]:
 @command(name="import")
 @_FILE
 def import_(invocation: Invocation, *, file: str | None) -> int:
-    """Store the jobs that nuvom export wrote, from FILE or standard input, with their ids.
+    """Store what nuvom export wrote, from FILE or standard input: jobs keep their ids.
 
-    A job that the store has already is left alone, so the command may be repeated. Exits 7 if a
-    line cannot be read or a job cannot be stored.
+    What the store has already is left alone, so the command may be repeated. Exits 7 if a line
+    cannot be read, or a job or a schedule cannot be stored.
     """
     runtime, _ = writer(invocation)
-    store, report = _place(runtime).queue, TransferReport()
+    report = TransferReport()
     if file in (None, "-"):
-        load(store, _fit(runtime, _read(sys.stdin.buffer, report), report), report)
+        _load(runtime, sys.stdin.buffer, report)
     else:
         with Path(str(file)).open("rb") as stream:
-            load(store, _fit(runtime, _read(stream, report), report), report)
-    text = f"{plural(report.moved, 'waiting job')} and {plural(report.ended, 'ended job')} stored"
+            _load(runtime, stream, report)
+    text = f"{_moved(report, 'waiting job')} and {plural(report.ended, 'ended job')} stored"
     _show(invocation.out, "nuvom.import/1", report, f"{text}, {report.known:,} known before")
     return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
 
 
-def _read(lines: Iterable[bytes], report: TransferReport) -> Iterator[StoredJob]:
-    """Yield the jobs of an export, and note the lines that cannot be read."""
+def _load(runtime: Runtime, lines: Iterable[bytes], report: TransferReport) -> None:
+    """Store the jobs and schedules of an export, and note what cannot be read or stored."""
+    store = _place(runtime).queue
+    schedules = ScheduleLoader(store, report)
+
+    def jobs() -> Iterator[StoredJob]:
+        for one in _read(lines, report):
+            if isinstance(one, ScheduleRecord):
+                schedules.add(one)
+            elif runtime.is_shared or not one.seen.status.is_final:
+                yield one
+            else:
+                reason = "its result would be in another store than the job"
+                report.refused[one.seen.record.id] = reason
+
+    load(store, jobs(), report)
+    schedules.flush()
+
+
+def _read(lines: Iterable[bytes], report: TransferReport) -> Iterator[StoredJob | ScheduleRecord]:
     for number, line in enumerate(lines, 1):
         try:
-            yield StoredJob.from_dict(json.loads(line))
+            data = json.loads(line)
+            is_schedule = isinstance(data, dict) and "schedule" in data
+            yield from_dict(data) if is_schedule else StoredJob.from_dict(data)
         except (PayloadError, ValueError) as error:
             what = error.what if isinstance(error, PayloadError) else str(error)
             report.refused[f"line {number}"] = f"it cannot be read: {what}"
-
-
-def _fit(
-    runtime: Runtime, jobs: Iterable[StoredJob], report: TransferReport
-) -> Iterator[StoredJob]:
-    """Yield the jobs that the store can take, and note the others."""
-    for one in jobs:
-        if runtime.is_shared or not one.seen.status.is_final:
-            yield one
-        else:
-            report.refused[one.seen.record.id] = "its result would be in another store than the job"
 
 
 def _place(runtime: Runtime) -> Place:

@@ -220,7 +220,8 @@ def celery(invocation: Invocation, path: Path, *, diff: bool, write: bool) -> No
     out, root = invocation.out, folder_or_root(invocation)
     if not path.resolve().is_relative_to(root):
         root = path if path.is_dir() else path.parent
-    found = survey(root, path, load_settings(invocation, root).settings.task_decorators)
+    settings = load_settings(invocation, root).settings
+    found = survey(root, path, settings.task_decorators, has_hooks=settings.hooks is not None)
     if write:
         write_edits(root, found.edits)
     data = {

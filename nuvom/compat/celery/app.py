@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from nuvom import sdk
 from nuvom.compat.celery import result
-from nuvom.compat.celery.calls import submit
+from nuvom.compat.celery.calls import store_schedules, submit
 from nuvom.compat.celery.canvas import signature
 from nuvom.compat.celery.conf import Conf
 from nuvom.compat.celery.context import applications, running
 from nuvom.compat.celery.control import AppControl
-from nuvom.compat.celery.exceptions import CeleryWarning, NotRegistered, NotSupported
-from nuvom.compat.celery.schedules import warn_of_entry
+from nuvom.compat.celery.exceptions import NotRegistered, NotSupported
+from nuvom.compat.celery.schedules import rule_options, warn_if_late
 from nuvom.compat.celery.task import Task, make_task, register
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.hooks import on_worker_start
+from nuvom.scheduler.trigger import checked_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,7 @@ class _OnConfigured:
         """Call a receiver with the application when a worker starts; also a decorator."""
         if receiver is None:
             return self.connect
-        text = (
-            f"{receiver.__qualname__} runs when a worker starts that imports its module, and the "
-            "periodic tasks that it adds will not run: Nuvom has no scheduler yet."
-        )
-        warnings.warn(text, CeleryWarning, stacklevel=2)
+        warn_if_late(receiver.__qualname__)
         self._receivers.append(receiver)
         return receiver
 
@@ -95,7 +91,8 @@ class Celery:
             task_cls = getattr(import_module(module), name)
         self.Task: Any = type("Task", (task_cls or Task,), {"_app": self})
         self.control = AppControl(self)
-        on_worker_start(self.finalize)
+        applications.made.append(self)
+        on_worker_start(start_applications)
         if set_as_current:
             self.set_current()
 
@@ -181,12 +178,17 @@ class Celery:
         name: str | None = None,
         **options: Any,
     ) -> str:
-        """Keep an entry of a schedule as data; it does not run, which a warning says."""
+        """Add an entry to the schedule, which a worker stores when it starts.
+
+        Raises: NotSupported: ``schedule`` is neither an interval nor a crontab; InvalidSchedule.
+        """
+        warn_if_late("add_periodic_task")
         call = signature(sig)
         name = name or repr(call)
         entry = {"schedule": schedule, "task": call.task, "args": args or call.args}
-        self.periodic[name] = {**entry, "kwargs": dict(kwargs) or call.kwargs, "options": options}
-        warn_of_entry(name, call.task)
+        entry |= {"kwargs": dict(kwargs) or call.kwargs, "options": {**call.options, **options}}
+        checked_rule(rule_options(entry, self.conf), 0.0)
+        self.periodic[name] = entry
         return name
 
     # ---- the rest -------------------------------------------------------------------------
@@ -216,6 +218,13 @@ class Celery:
 
     def __repr__(self) -> str:
         return f"<Celery {self.main or '__main__'}>"
+
+
+def start_applications() -> None:
+    """Call the receivers of all applications, then store their schedules; a worker does so."""
+    for app in applications.made:
+        app.finalize()
+    store_schedules(applications.made)
 
 
 class NotSupportedAttribute(NotSupported, AttributeError):

@@ -1,32 +1,48 @@
-"""Turns a call into a job: ``apply_async``, ``send_task`` and links all end here."""
+"""Turns a call into a job: ``apply_async``, ``send_task``, links and schedules all end here."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
 
 from nuvom import sdk
 from nuvom.compat.celery.canvas import signature
 from nuvom.compat.celery.context import METADATA, running
-from nuvom.compat.celery.exceptions import NotSupported
+from nuvom.compat.celery.exceptions import CeleryError, NotSupported
 from nuvom.compat.celery.options import job_options
 from nuvom.compat.celery.result import AsyncResult, job_id_of
+from nuvom.compat.celery.schedules import rule_options
 from nuvom.compat.celery.signals import after_task_publish, before_task_publish
+from nuvom.config.sources import project_name
 from nuvom.core.guard import engine_call
 from nuvom.core.ids import new_id
 from nuvom.core.job_context import current
 from nuvom.core.options import CallOptions, call_options
+from nuvom.errors import CapabilityMissing, ScheduleError, SerializationError, TaskError
 from nuvom.execution.attempts import current_job
 from nuvom.runtime import current_runtime
+from nuvom.scheduler import planner
+from nuvom.scheduler.schedule import put, store_of, wanted_record
+from nuvom.scheduler.store import all_records
+from nuvom.scheduler.trigger import checked_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nuvom.registry.registry import TaskDefinition
+    from nuvom.scheduler.record import ScheduleRecord
+    from nuvom.scheduler.store import BaseScheduleStore
 
 _NOTHING: Mapping[str, Any] = {}
 _CALLS_KEPT = 500
 _PLAIN = (int, float, str)
 _LINE = ("parent_id", "root_id")
+_ORIGIN = "celery"  # of schedules
+_FAULTS = (CeleryError, ScheduleError, TaskError, SerializationError, TypeError, ValueError)
+
+_log = logging.getLogger("nuvom.celery")
 
 
 class Target(NamedTuple):
@@ -128,13 +144,25 @@ def follow(app: Any, links: list[dict[str, Any]], value: Any) -> None:
     for link in links:
         call = signature(link)
         args = call.args if call.immutable else (value, *call.args)
-        task = app.tasks.get(call.task)
-        definition = sdk.task_by_name(call.task).definition if task is None else task.definition
-        own = _NOTHING if task is None else task.own_options
-        if "task_id" in call.options or "link" in call.options or "headers" in call.options:
-            raise NotSupported("task_id=, link= or headers= of a link", "call the task yourself.")
-        options = job_options(call.task, args, call.kwargs, app.conf, own=own, given=call.options)
-        current_job().enqueue(Target(definition, options), *args, **call.kwargs)
+        target = _target(app, call.task, (args, call.kwargs), call.options, of="a link")
+        current_job().enqueue(target, *args, **call.kwargs)
+
+
+def _target(
+    app: Any, name: str, call: tuple[Any, Any], given: dict[str, Any], *, of: str
+) -> Target:
+    """Return a task, which need not be imported, with the options of a call that comes later.
+
+    Raises: TaskNotFound; NotSupported: an option cannot be kept.
+    """
+    task = app.tasks.get(name)
+    definition = sdk.task_by_name(name).definition if task is None else task.definition
+    own = _NOTHING if task is None else task.own_options
+    for option in ("task_id", "link", "headers"):
+        if given.get(option):
+            raise NotSupported(f"{option}= of {of}", "let a task call it by apply_async().")
+    given = {key: value for key, value in given.items() if value is not None}
+    return Target(definition, job_options(name, *call, app.conf, own=own, given=given))
 
 
 def listed(links: Any) -> list[Any]:
@@ -149,3 +177,65 @@ def _line_of_call() -> dict[str, Any]:
         return {}
     parent = attempt.record.id if here is None else here[1].id
     return dict(zip(_LINE, (parent, parent if here is None else here[1].root_id), strict=True))
+
+
+# ---- schedules -----------------------------------------------------------------------------
+
+
+@engine_call
+def store_schedules(apps: Sequence[Any]) -> None:
+    """Store the schedules of all applications, and disable those that they no longer have.
+
+    One that cannot be stored is logged, and does not keep a worker from starting.
+
+    Raises: what the store raises.
+    """
+    entries = {
+        name: (app, entry)
+        for app in apps
+        for name, entry in {**(app.conf.beat_schedule or {}), **app.periodic}.items()
+    }
+    try:
+        store = store_of(current_runtime())
+    except CapabilityMissing as error:
+        if entries:
+            _log.error("No periodic task runs: %s", error)
+        return
+    project = project_name(current_runtime().settings)
+    for name, (app, entry) in entries.items():
+        try:
+            wanted = replace(_wanted(store, app, name, entry), origin=_ORIGIN, project=project)
+        except _FAULTS as error:
+            _log.error("The periodic task %r does not run: %s", name, error)
+            continue
+        seen = store.get(name)
+        if seen is None or (seen.origin, seen.project) == (_ORIGIN, project):
+            put(store, wanted)
+        else:
+            _log.error("The periodic task %r does not run: a schedule has this name already", name)
+    for seen in all_records(store):
+        if (seen.origin, seen.project) == (_ORIGIN, project) and seen.name not in entries:
+            _disable(store, seen)
+
+
+def _wanted(
+    store: BaseScheduleStore, app: Any, name: str, entry: Mapping[str, Any]
+) -> ScheduleRecord:
+    args, kwargs = tuple(entry.get("args") or ()), dict(entry.get("kwargs") or {})
+    if "task" not in entry:
+        raise NotSupported("an entry of beat_schedule without a task", "name one.")
+    given = dict(entry.get("options") or {})
+    definition, options = _target(app, entry["task"], (args, kwargs), given, of="a schedule")
+    rule = checked_rule(rule_options(entry, app.conf), store.clock.now())
+    job = current_runtime().dispatcher.make_record(definition, args, kwargs, options)
+    return wanted_record(job, options, rule, name)
+
+
+def _disable(store: BaseScheduleStore, seen: ScheduleRecord | None) -> None:
+    while seen is not None and seen.disabled is None:
+        change = planner.disabled(
+            seen, "beat_schedule does not have it any more", store.clock.now()
+        )
+        if store.apply([change])[0]:
+            return
+        seen = store.get(seen.name)

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import Any
 
 from nuvom.compat.celery.exceptions import CeleryWarning, ImproperlyConfigured, NotSupported
-from nuvom.compat.celery.schedules import warn_of_entry
+from nuvom.compat.celery.schedules import rule_options, warn_if_late
+from nuvom.scheduler.trigger import checked_rule
 
 _DEFAULTS: dict[str, Any] = {
     "task_always_eager": False,
@@ -28,7 +29,8 @@ _DEFAULTS: dict[str, Any] = {
     "result_expires": None,
     "result_backend": None,
     "broker_url": None,
-    "beat_schedule": {},
+    "beat_schedule": None,
+    "beat_cron_starting_deadline": None,
     "timezone": None,
     "enable_utc": True,
     "imports": (),
@@ -55,7 +57,7 @@ _OLD_NAMES = {
 }
 # Without a meaning where there is no broker; each is named in one warning.
 _OF_BROKER = re.compile(
-    "broker_(?!url$)|result_(?!expires$|serializer$|backend$)|worker_|redis_|event_|control_|beat_(?!schedule$)"
+    "broker_(?!url$)|result_(?!expires$|serializer$|backend$)|worker_|redis_|event_|control_|beat_(?!schedule$|cron_starting_deadline$)"
     "|database_|cache_|mongodb_|elasticsearch_|cassandra_|s3_|security_|accept_content"
     "|task_(queues|queue_|default_(exchange|routing_key|delivery)|publish_|protocol|compression"
     "|send_sent|track_started|reject_on|create_missing|store_errors|remote_tracebacks|allow_error"
@@ -101,6 +103,8 @@ class Conf(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         values, key = self._loaded(), _new_name(name)
+        if key == "beat_schedule":  # programs add entries to it
+            return values.setdefault(key, {})
         return values[key] if key in values else _DEFAULTS[key]
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -138,7 +142,8 @@ class Conf(MutableMapping[str, Any]):
         while self._sources:
             source, namespace = self._sources.pop(0)
             for name, value in _settings_in(source, namespace).items():
-                if name not in self._values:  # what the program sets itself counts
+                # What the program sets itself counts; an empty beat_schedule was only looked at.
+                if name not in self._values or self._values[name] == {}:
                     self._set(name, value)
         self._warn_of_ineffective()
         return self._values
@@ -152,8 +157,9 @@ class Conf(MutableMapping[str, Any]):
             why = "a job whose worker dies is always run again."
             self._ineffective.add(f"task_acks_late=False ({why.rstrip('.')})")
         if key == "beat_schedule":
-            for name, entry in (value or {}).items():
-                warn_of_entry(name, entry.get("task", "?"), stacklevel=6)
+            warn_if_late(key)
+            for entry in (value or {}).values():
+                checked_rule(rule_options(entry, _DEFAULTS), 0.0)  # its time zone may be set later
         if _OF_BROKER.match(key):
             self._ineffective.add(key)
         self._values[key] = value

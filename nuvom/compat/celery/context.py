@@ -138,9 +138,11 @@ class Applications:
         current: The one made or set last, or None.
         make: Makes one when none is there.
         tasks: All tasks by name.
+        made: All applications.
     """
 
     def __init__(self) -> None:
+        self.made: list[Any] = []
         self.tasks: dict[str, Any] = {}
         self.current: Any = None
         self.make: Any = None

@@ -91,7 +91,7 @@ class Signal:
 
 _NO_BROKER = "there is no broker that delivers messages"
 _LOGGING = "Nuvom sets up logging by its own settings; configure yours in on_worker_start"
-_NO_SCHEDULER = "Nuvom has no scheduler yet"
+_NO_BEAT = "workers fire schedules; use worker_init"
 
 before_task_publish = Signal("before_task_publish")
 after_task_publish = Signal("after_task_publish")
@@ -119,8 +119,8 @@ heartbeat_sent = Signal("heartbeat_sent", _NO_BROKER)
 setup_logging = Signal("setup_logging", _LOGGING)
 after_setup_logger = Signal("after_setup_logger", _LOGGING)
 after_setup_task_logger = Signal("after_setup_task_logger", _LOGGING)
-beat_init = Signal("beat_init", _NO_SCHEDULER)
-beat_embedded_init = Signal("beat_embedded_init", _NO_SCHEDULER)
+beat_init = Signal("beat_init", _NO_BEAT)
+beat_embedded_init = Signal("beat_embedded_init", _NO_BEAT)
 
 
 @on_worker_start

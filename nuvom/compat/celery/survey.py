@@ -54,6 +54,7 @@ _FROM = re.compile(r"from(\s+)[\w.]+")
 _SETTING = re.compile(r"^task_decorators\s*=\s*\[[^\]]*\]", re.MULTILINE)
 _SECTION = re.compile(r"^\[tool\.nuvom\].*\n", re.MULTILINE)
 _NO_WORKFLOWS = "Nuvom has no workflows yet"
+_NO_SUN = "Nuvom knows no times of the sun; use a crontab()"
 
 
 class Remark(NamedTuple):
@@ -112,13 +113,20 @@ class Survey(NamedTuple):
         return {kind: {level: counted[kind, level] for level in levels} for kind in KINDS}
 
 
-def survey(root: Path, path: Path | None = None, decorators: Sequence[str] = ()) -> Survey:
+def survey(
+    root: Path,
+    path: Path | None = None,
+    decorators: Sequence[str] = (),
+    *,
+    has_hooks: bool = False,
+) -> Survey:
     """Return what the code of a project uses of Celery.
 
     Args:
         root: The folder from which modules are imported.
         path: The file or folder in it that is meant; None means all.
         decorators: The setting ``task_decorators``.
+        has_hooks: Whether the setting ``hooks`` names a module, which every worker imports.
     Raises: ProjectNotFound: there is no such folder or file.
     """
     wanted = Path(os.path.realpath(path or root))
@@ -143,7 +151,8 @@ def survey(root: Path, path: Path | None = None, decorators: Sequence[str] = ())
     for source in chosen:
         try:
             content = read_file(source.path)
-            reader = _File(source.file, content, tasks.get(source.file, {}), names)
+            of_file = tasks.get(source.file, {})
+            reader = _File(source.file, content, of_file, names, has_hooks=has_hooks)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             continue  # `nuvom discover` reports what cannot be read
         remarks += reader.remarks()
@@ -195,7 +204,16 @@ class _File:
         decorators: Those of Celery's that discovery cannot follow; ``remarks`` finds them.
     """
 
-    def __init__(self, file: str, content: bytes, tasks: dict[int, str], names: set[str]) -> None:
+    def __init__(
+        self,
+        file: str,
+        content: bytes,
+        tasks: dict[int, str],
+        names: set[str],
+        *,
+        has_hooks: bool,
+    ) -> None:
+        self._has_hooks = has_hooks
         self.decorators: set[str] = set()
         self._file = file
         self._text = content.decode("utf-8", "surrogateescape")
@@ -217,8 +235,7 @@ class _File:
             elif isinstance(node, ast.Call):
                 yield from self._of_call(node)
             elif self._uses_celery and _is_schedule(node):
-                reason = "Nuvom has no scheduler yet: let cron call `nuvom run TASK`"
-                yield self._remark(node, "schedule", HAND, "beat_schedule", reason)
+                yield self._of_schedule(node, "beat_schedule")
 
     def edits(self) -> Iterator[Edit]:
         """Yield the change of the imports, if any; ``remarks`` comes first."""
@@ -307,6 +324,8 @@ class _File:
         function = node.func
         if isinstance(function, ast.Name) and function.id in self._canvas:
             yield self._remark(node, "canvas", UNSUPPORTED, function.id, _NO_WORKFLOWS)
+        if self._uses_celery and ast.unparse(function).rpartition(".")[2] == "solar":
+            yield self._remark(node, "schedule", UNSUPPORTED, "solar", _NO_SUN)
         if not isinstance(function, ast.Attribute):
             return
         owner, name = ast.unparse(function.value), function.attr
@@ -314,14 +333,19 @@ class _File:
         if name == "retry" and owner == "self" and self._uses_celery:
             yield self._of_retry(node)
         elif name == "add_periodic_task":
-            reason = "Nuvom has no scheduler yet: let cron call `nuvom run TASK`"
-            yield self._remark(node, "schedule", HAND, name, reason)
+            yield self._of_schedule(node, name)
         elif name in _CANVAS and (owner == "celery" or is_task):
             yield self._remark(node, "canvas", UNSUPPORTED, f"{owner}.{name}", _NO_WORKFLOWS)
         elif name in _CALLS and (is_task or name == "send_task" or self._uses_celery):
             yield self._of_submission(node, f"{owner}.{name}"[-60:])
         elif name in _SIGNATURES and is_task:
             yield self._remark(node, "canvas", HAND, f"{owner}.{name}", "runs if it is only called")
+
+    def _of_schedule(self, node: ast.AST, what: str) -> Remark:
+        if self._has_hooks:
+            return self._remark(node, "schedule", MAPS, what)
+        reason = "name a module that imports it in the setting hooks: workers then store it"
+        return self._remark(node, "schedule", HAND, what, reason)
 
     def _of_submission(self, node: ast.Call, what: str) -> Remark:
         if isinstance(node.func, ast.Attribute) and _is_canvas(node.func.value, self._canvas):
@@ -361,11 +385,11 @@ def _has(module: str, name: str) -> bool:
 def _why_not(module: str, name: str) -> str:
     top = module.partition(".")[0]
     if top.startswith("django_celery"):
-        return "its models belong to Celery; Nuvom has no scheduler yet, and keeps results itself"
+        return "its models belong to Celery; Nuvom keeps schedules and results in its own store"
     if top in ("kombu", "amqp", "billiard"):
         return "Nuvom has no broker"
     if "beat" in module or "schedule" in name:
-        return "Nuvom has no scheduler yet"
+        return "workers fire schedules: there is no beat, and no class for schedules of your own"
     return "nuvom.compat.celery has no such name"
 
 

@@ -26,6 +26,8 @@ OUTCOME = "nuvom.job.outcome"
 WORKER = "nuvom.worker.id"
 LANE = "nuvom.lane"
 REAPED = "nuvom.reaped.count"
+SCHEDULE_ID = "nuvom.schedule.id"
+SCHEDULE_LAG = "nuvom.schedule.lag"
 SLOT_STATE = "nuvom.slot.state"
 
 SENT = "messaging.client.sent.messages"

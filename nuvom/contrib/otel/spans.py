@@ -1,10 +1,10 @@
 """Spans for sending and processing jobs, and trace context in job headers.
 
-Sending has the spans enqueue and create. A worker has receive, process, settle and reap. A process
-span covers the time from the start of an attempt to the end of the task's code. The outcome is
-known only after the settle, so spans are finished then, with the earlier times. A killed worker
-never finishes its span: another worker's reap reports the loss. The middleware that makes the
-sending spans also works in child processes of a worker.
+Sending has the spans enqueue and create, inside the span fire if a schedule sends. A worker has
+receive, process, settle and reap. A process span covers the time from the start of an attempt to
+the end of the task's code. The outcome is known only after the settle, so spans are finished then,
+with the earlier times. A killed worker never finishes its span: another worker's reap reports the
+loss. The middleware that makes the sending spans also works in child processes of a worker.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nuvom._version import __version__
 from nuvom.contrib.otel import names
 from nuvom.core.text import mask_text
 from nuvom.logs.formats import TracePlace, add_tracer
+from nuvom.scheduler.record import SCHEDULE, SCHEDULED_FOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -146,6 +147,25 @@ class SendingMiddleware:
     @contextmanager
     def sending(self, job: JobRecord) -> Iterator[Mapping[str, str]]:
         """Wrap the storing of one job, or of all jobs of a ``.map()``."""
+        with self._firing(job), self._enqueueing(job):
+            yield headers_of()
+
+    @contextmanager
+    def _firing(self, job: JobRecord) -> Iterator[None]:
+        """Wrap the fire of a schedule; other jobs have none."""
+        headers = job.headers or {}
+        if SCHEDULE not in headers:
+            yield
+            return
+        about: dict[str, AttributeValue] = {
+            names.SCHEDULE_ID: headers[SCHEDULE],
+            names.SCHEDULE_LAG: job.created_at - float(headers[SCHEDULED_FOR]),
+        }
+        with self.tracer.start_as_current_span(f"fire {headers[SCHEDULE]}", attributes=about):
+            yield
+
+    @contextmanager
+    def _enqueueing(self, job: JobRecord) -> Iterator[None]:
         attributes = attributes_of(job, "enqueue", "send")
         if job.id:
             attributes[names.BODY_SIZE] = len(bytes(job.args)) + len(bytes(job.kwargs))
@@ -162,7 +182,7 @@ class SendingMiddleware:
             sent: list[str] = []
             token = _sent.set(sent)
             try:
-                yield headers_of()
+                yield
             except BaseException as error:
                 fail(span, type(error).__name__, str(error))
                 raise

@@ -29,6 +29,7 @@ from nuvom.events import BackendCalled, BackendFailed, JobFenced, WorkerAsked, W
 from nuvom.host.platforms import resident_bytes
 from nuvom.plugins.registry import metrics_providers
 from nuvom.queue_backends.base import Capability
+from nuvom.scheduler.store import all_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
 OTHER = "other"
 MOST_TASKS = 500
 MOST_QUEUES = 200
+MOST_SCHEDULES = 200
 _QUEUE_STATES = ("ready", "scheduled", "retrying", "running", "parked")
 _WORKER_STATES = ("alive", "quiet", "stopping", "stuck", "silent")
+_SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _OUTCOMES = ("success", "failure", "timeout", "cancelled", "dead")
 _SHORT_ID = 8
 _BY_TASK = {
@@ -171,12 +174,14 @@ class StoreSeries:
         self._inspector = inspector
         self._clock = clock
         self._tasks, self._queues = Capped(MOST_TASKS), Capped(MOST_QUEUES)
+        self._schedules, self._unnamed = Capped(MOST_SCHEDULES), 0
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families. Raises: whatever the store raises."""
         versions = (__version__, platform.python_version(), self._runtime.settings.queue_backend)
         about = "Versions and queue backend; always 1."
         yield gauge("nuvom_build_info", about, {versions: 1}, ["version", "python", "backend"])
+        yield from self._of_schedules()
         if Capability.INSPECTION not in self._runtime.queue.capabilities:
             yield _old_size(self._runtime.queue.qsize())
             return
@@ -196,6 +201,7 @@ class StoreSeries:
         overflow = {
             ("task",): self._tasks.overflow(one.task for one in totals),
             ("queue",): self._queues.overflow([*known, *(one.queue for one in totals)]),
+            ("schedule",): self._unnamed,
         }
         yield gauge("nuvom_label_overflow", "Values shown as other, by label.", overflow, ["label"])
 
@@ -232,6 +238,33 @@ class StoreSeries:
         yield gauge("nuvom_queue_paused", "Whether the queue is paused.", paused, of_queue)
         about = "How long the oldest job that could start waits."
         yield gauge("nuvom_queue_oldest_ready_age_seconds", about, ages, of_queue)
+
+    def _of_schedules(self) -> Iterator[Metric]:
+        """Yield the counts that schedules keep of themselves, and how late the latest one is."""
+        store = self._runtime.schedule_store
+        if store is None:
+            return
+        states, fires, missed = Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str]]()
+        named = set[str]()
+        for one in all_records(store):
+            states[one.state] += 1
+            if one.rule.at is None:  # one that fires once removes itself, and its counts, then
+                named.add(one.name)
+                name = self._schedules.shown(one.name)
+                fires[name, "enqueued"] += one.fired
+                fires[name, "skipped"] += one.skipped
+                missed[name,] += one.missed
+        self._unnamed = self._schedules.overflow(named)
+        due_at = store.next_due_at()
+        late = 0.0 if due_at is None else max(0.0, store.clock.now() - due_at)
+        numbers, labels = {(state,): states[state] for state in _SCHEDULE_STATES}, ["schedule"]
+        yield gauge("nuvom_schedules", "Schedules, by state.", numbers, ["state"])
+        about = "Fires that enqueued a job, and those that would have overlapped."
+        yield counter("nuvom_schedule_fires_total", about, fires, [*labels, "outcome"])
+        about = "Fires that were too late to be made."
+        yield counter("nuvom_schedule_missed_total", about, missed, labels)
+        about = "How long the schedule that is due first has been due."
+        yield gauge("nuvom_schedule_overdue_seconds", about, {(): late})
 
     def _of_files(self) -> Iterator[Metric]:
         size = self._inspector.store_size()

@@ -24,6 +24,7 @@ def only_own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("nuvom.registry.registry._default", Registry())
     monkeypatch.setattr(applications, "tasks", {})
     monkeypatch.setattr(applications, "current", None)
+    monkeypatch.setattr(applications, "made", [])
     default_hooks.clear()  # other tests may have cleared what the shim has added at its import
     after_each_job(task.task_returned)
     on_each_error(task.task_raised)

@@ -21,7 +21,6 @@ from nuvom.compat.celery import (
 )
 from nuvom.compat.celery.context import applications
 from nuvom.compat.celery.exceptions import NotRegistered
-from nuvom.compat.celery.schedules import crontab, schedule
 from nuvom.core.job_context import current
 from nuvom.testing.isolated_store import IsolatedStore, StoreWorker
 
@@ -309,40 +308,6 @@ def test_worker_signal_connected_too_late_says_so() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         signals.worker_shutdown.connect(note)
-
-
-# ---- schedules ------------------------------------------------------------------------------
-
-
-def test_schedule_is_kept_and_each_entry_named(recwarn: pytest.WarningsRecorder) -> None:
-    app = Celery("tests")
-    nightly = {"task": "shop.clean", "schedule": crontab(hour=3, minute=0)}
-    app.conf.beat_schedule = {"nightly": nightly, "often": {"task": "shop.look", "schedule": 30.0}}
-    texts = [str(one.message) for one in recwarn]
-    assert 2 == len(texts)
-    assert all("no scheduler" in text for text in texts)
-    assert all(
-        word in "".join(texts) for word in ("'nightly'", "shop.clean", "'often'", "shop.look")
-    )
-    assert crontab(minute=0, hour=3) == app.conf.beat_schedule["nightly"]["schedule"]
-
-
-def test_periodic_tasks_are_added_by_a_worker_and_named(nuvom: IsolatedStore) -> None:
-    app = Celery("tests")
-
-    @app.task(name="greet")
-    def greet(who: str) -> None: ...
-
-    with pytest.warns(CeleryWarning, match=r"add_all .* no scheduler"):
-
-        @app.on_after_finalize.connect
-        def add_all(sender: Celery, **_: Any) -> None:
-            sender.add_periodic_task(schedule(10.0), greet.s("you"), name="every ten")
-
-    with pytest.warns(CeleryWarning, match="every ten"):
-        app.finalize()
-    app.finalize()  # only once
-    assert ("greet", ("you",)) == tuple(app.periodic["every ten"][key] for key in ("task", "args"))
 
 
 # ---- the rest -------------------------------------------------------------------------------

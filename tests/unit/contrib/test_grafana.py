@@ -54,6 +54,7 @@ def scrape(project: Path) -> Samples:
         bus = engine.runtime.bus
         task = engine.task(lambda number: 1 // number, name="divide")
         task.map([(0,), (1,)])
+        task.schedule(1, interval=3600.0)
         with engine.worker() as worker:
             wait_until(lambda: worker.finished_jobs == 2)
             bus.emit(BackendFailed("claim", StoredError("OSError", "no")))

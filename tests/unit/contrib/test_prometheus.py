@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from nuvom.contrib.prometheus import plugin as plugin_module
 from nuvom.core.record import StoredError
@@ -21,6 +22,8 @@ from nuvom.events import BackendFailed, JobFenced
 from nuvom.plugins.registry import register_metrics_provider
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.result_backends.memory import MemoryResultBackend
+from nuvom.scheduler.record import ScheduleChange
+from nuvom.scheduler.service import Scheduler
 from nuvom.testing import make_job
 from tests.engine import LIMIT_SECS, Engine, ToyQueue, make_runtime, wait_until, with_backends
 from tests.unit.contrib.metrics import exported, samples, start, text, value
@@ -61,6 +64,47 @@ def test_figures_are_those_of_the_jobs(project: Path) -> None:
     assert 0 < value(found, "nuvom_store_bytes") < value(found, "nuvom_store_disk_bytes")
     if sys.platform == "linux":
         assert 2**20 < value(found, "nuvom_worker_rss_bytes")
+
+
+def test_schedules_count_for_any_number_of_processes(project: Path) -> None:
+    with exported(project, sqlite_path="metrics.db") as (engine, plugin):
+        task = engine.task(lambda: None, name="noop")
+        task.schedule(in_=3600, name="once")
+        task.schedule(interval=60, name="paused").pause()
+        often = task.schedule(interval=60, misfire="skip", name="often")
+        store = engine.runtime.schedule_store
+        assert store is not None
+        seen, due_at = often.record, often.record.created_at - 940.0
+        late = replace(seen, created_at=due_at - 60.0, next_at=due_at, due_at=due_at, revision=9)
+        assert store.apply([ScheduleChange("often", seen.revision, late)]) == [True]
+        assert 900 < value(samples(text(plugin)), "nuvom_schedule_overdue_seconds") < 1000
+        Scheduler(engine.runtime).step()
+        often.run_now()
+        plugin.stop()
+        again = start(engine.runtime)
+        found = samples(text(again))
+        again.stop()
+    missed = value(found, "nuvom_schedule_missed_total", schedule="often")
+    assert missed == often.refresh().record.missed > 10
+    assert 1 == value(found, "nuvom_schedule_fires_total", schedule="often", outcome="enqueued")
+    assert 0 == value(found, "nuvom_schedule_fires_total", schedule="often", outcome="skipped")
+    assert 2 == value(found, "nuvom_schedules", state="active")
+    assert 1 == value(found, "nuvom_schedules", state="paused")
+    assert 0 == value(found, "nuvom_schedules", state="ended")
+    assert 0 == value(found, "nuvom_schedule_overdue_seconds")
+    assert "once" not in {dict(one)["schedule"] for one in found["nuvom_schedule_missed_total"]}
+
+
+def test_names_of_schedules_are_bounded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuvom.contrib.prometheus.series.MOST_SCHEDULES", 2)
+    with exported(project) as (engine, plugin):
+        task = engine.task(lambda: None, name="noop")
+        for number in range(4):
+            task.schedule(interval=60, name=f"s{number}").run_now()
+        found = samples(text(plugin))
+    assert 2 == value(found, "nuvom_schedule_fires_total", schedule="other", outcome="enqueued")
+    assert 3 == len(found["nuvom_schedule_missed_total"])
+    assert 2 == value(found, "nuvom_label_overflow", label="schedule")
 
 
 def test_of_two_exporters_one_serves_the_store_until_it_ends(project: Path) -> None:

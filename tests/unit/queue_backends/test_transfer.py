@@ -13,14 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from nuvom.config.settings import Settings
 from nuvom.core import transitions
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.errors import PayloadError
 from nuvom.queue_backends import transfer
-from nuvom.queue_backends.file import FileJobQueue
-from nuvom.queue_backends.memory import MemoryJobQueue
-from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.queue_backends.store import StoreQueue
 from nuvom.queue_backends.transfer import (
     Place,
@@ -31,60 +27,17 @@ from nuvom.queue_backends.transfer import (
     load,
 )
 from nuvom.testing.builders import make_job, make_settlement
-from tests.lab.servers import (
-    POSTGRES,
-    REDIS,
-    drop_prefixes,
-    drop_schemas,
-    need_redis,
-    new_prefix,
-    new_schema,
-)
+from tests.unit.queue_backends.any_store import Open, opening
 
 ME, LATER = "me", 5_000_000_000.5
 PAIRS = [("sqlite", "postgres"), ("postgres", "redis"), ("redis", "file"), ("file", "sqlite")]
-Open = Callable[..., StoreQueue]
 
 
 @pytest.fixture
 def open_store(tmp_path: Path) -> Iterator[Open]:
     """Give a function that opens a new store of a kind."""
-    opened: list[StoreQueue] = []
-    schemas, prefixes, folders = list[str](), list[str](), count()
-
-    def make(kind: str, **given: Any) -> StoreQueue:
-        root = tmp_path / str(next(folders))
-        queue: StoreQueue
-        if kind == "postgres":
-            from nuvom.contrib.postgres import PostgresJobQueue  # needs psycopg
-
-            schemas.append(new_schema())
-            settings = Settings(
-                root=root, postgres_dsn=POSTGRES, postgres_schema=schemas[-1], **given
-            )
-            queue = PostgresJobQueue(settings)
-        elif kind == "redis":
-            need_redis()
-            from nuvom.contrib.redis import RedisJobQueue  # needs redis
-
-            prefixes.append(new_prefix())
-            settings = Settings(root=root, redis_url=REDIS, redis_prefix=prefixes[-1], **given)
-            queue = RedisJobQueue(settings)
-        else:
-            classes: dict[str, Any] = {
-                "file": FileJobQueue,
-                "sqlite": SQLiteJobQueue,
-                "memory": MemoryJobQueue,
-            }
-            queue = classes[kind](Settings(root=root, **given))
-        opened.append(queue)
-        return queue
-
-    yield make
-    for queue in opened:
-        queue.stop()
-    drop_schemas(*schemas)
-    drop_prefixes(*prefixes)
+    with opening(tmp_path) as opened:
+        yield opened
 
 
 def move(source: StoreQueue, target: StoreQueue, *, results: bool = False) -> TransferReport:

@@ -131,6 +131,19 @@ def test_a_deploy_does_what_the_difference_says(project: Path, backend: str) -> 
         assert {} == said(planned(runtime))
 
 
+def test_what_was_moved_to_another_store_is_not_enabled_here(project: Path) -> None:
+    with opened(project) as runtime:
+        deploy(runtime, BEFORE)
+        reconcile(runtime)
+        seen = stored(runtime)["tasks.changed"]
+        assert store_of(runtime).apply([planner.left_to("another store", seen, 1.0)]) == [True]
+        deploy(runtime, AFTER)
+        assert {"tasks.added", "tasks.removed"} == said(planned(runtime)).keys()
+        reconcile(runtime)
+        assert "moved to another store" == stored(runtime)["tasks.changed"].disabled
+        assert {} == said(planned(runtime))
+
+
 def test_a_table_in_the_settings_schedules_a_task_with_arguments(project: Path) -> None:
     with opened(project, schedules=TABLE) as runtime:
         deploy(runtime, BEFORE)
