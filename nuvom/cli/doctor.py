@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobRecord
+    from nuvom.core.views import WorkerInfo
     from nuvom.discovery.scan import Scan
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -270,7 +271,14 @@ def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
         yield Check("schedules", "ok", shown)
     active = [one for one in found if one.state == "active"]
     yield from _unfired(runtime, inspector, active)
-    known = by_any_name(tasks_or_nothing(runtime.settings.manifest_file))
+    tasks = tasks_or_nothing(runtime.settings.manifest_file)
+    declared = {*runtime.settings.schedules, *(one.name for one in tasks if one.has_schedule)}
+    unmade = sorted(declared - {one.name for one in found})
+    if unmade and not _schedulers(inspector):
+        text = f"no scheduler has started since {', '.join(unmade[:_SHOWN])} was declared"
+        fix = "Start one: nuvom runworker, or nuvom runscheduler; before that: nuvom schedule diff"
+        yield Check("schedules", "warn", text, fix)
+    known = by_any_name(tasks)
     gone = [one for one in active if known and one.task not in known]
     for one in gone[:_SHOWN]:
         text = f"{one.name} enqueues {one.task}, which the manifest does not list"
@@ -285,6 +293,10 @@ def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
         yield Check("schedules", "warn", f"{more:,} more of these", "See: nuvom schedule list")
 
 
+def _schedulers(inspector: Inspector) -> list[WorkerInfo]:
+    return [one for one in inspector.schedulers() if one.state != "silent"]
+
+
 def _unfired(
     runtime: Runtime, inspector: Inspector, active: Sequence[ScheduleRecord]
 ) -> Iterator[Check]:
@@ -297,8 +309,7 @@ def _unfired(
     now, due_at = store.clock.now(), first.due_at or 0.0
     overdue = f"{first.name} was due {ago(due_at, now)}"
     is_late = now - due_at > _OVERDUE_SECS
-    schedulers = [one for one in inspector.schedulers() if one.state != "silent"]
-    if inspector.sees_processes and not schedulers:
+    if inspector.sees_processes and not _schedulers(inspector):
         level: Literal["warn", "fail"] = "fail" if is_late else "warn"
         text = f"no scheduler runs for {count}"
         fix = "Start one: nuvom runworker, or nuvom runscheduler"

@@ -434,3 +434,13 @@ def test_a_store_without_schedules_refuses_a_scheduler(
     with opened(yearly) as runtime, pytest.raises(Exception, match="schedules"):
         SchedulerProcess(runtime)
     assert "schedules none" in invoke("status").out
+
+
+def test_doctor_and_status_miss_a_scheduler_for_what_is_declared(project: Path) -> None:
+    (project / "tasks.py").write_text(
+        'from nuvom import task\n@task(schedule="@daily")\ndef report(): ...\n'
+    )
+    assert 0 == invoke("discover", "tasks").code
+    said = "no scheduler has started since tasks.report was declared"
+    assert said in [one["text"] for one in invoke("doctor", "--json").json["checks"]]
+    assert said in invoke("status").out
