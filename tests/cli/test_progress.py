@@ -38,6 +38,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (("discover", "tasks"), "1 of 1 files"),
         ((*COPY, "--results"), "2 of 2 jobs"),
         ((*COPY, "--results", "--dry-run"), "2 of 2 jobs"),
+        (("export", "--results", "jobs.jsonl"), "2 jobs"),
+        (("import", "jobs.jsonl"), "2 lines"),
     ],
     ids=lambda one: " ".join(one[:1]) if isinstance(one, tuple) else "",
 )
@@ -46,6 +48,7 @@ def test_long_work_shows_a_bar_on_a_terminal_and_not_to_programs(
 ) -> None:
     jobs = [run("tasks.add", 1, number) for number in range(2)]
     drain()
+    invoke("export", "--results", "jobs.jsonl")
     args = [one for word in command for one in (jobs if word == "JOBS" else [word])]
     for option in ("--json", "--quiet"):
         if command[0] != "prune":  # nothing would be left

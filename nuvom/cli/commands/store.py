@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from nuvom.cli.output import Output
     from nuvom.core.views import Migration
+    from nuvom.logs.progress import ProgressDisplay
     from nuvom.runtime import Runtime
 
 _FILE = click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
@@ -202,11 +203,12 @@ def export(invocation: Invocation, *, file: str | None, results: bool) -> int:
             "Leave out --results.",
         )
     store, report = _place(runtime).queue, TransferReport()
-    with _written(file) as stream:
+    with _written(file) as stream, invocation.out.progress("Writing", "jobs") as progress:
         for schedule in exported_schedules(store, report):
             stream.write(_line(to_dict(schedule)))
-        for one in exported(store, report, results=results):
+        for count, one in enumerate(exported(store, report, results=results), 1):
             stream.write(_line(one.to_dict()))
+            progress.tell(count)
     _show_export(invocation.out, report, file)
     return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
 
@@ -250,14 +252,21 @@ def import_(invocation: Invocation, *, file: str | None) -> int:
     """
     runtime, _ = writer(invocation)
     report = TransferReport()
-    if file in (None, "-"):
-        _load(runtime, sys.stdin.buffer, report)
-    else:
-        with Path(str(file)).open("rb") as stream:
-            _load(runtime, stream, report)
+    with invocation.out.progress("Reading", "lines") as progress:
+        if file in (None, "-"):
+            _load(runtime, _counted(sys.stdin.buffer, progress), report)
+        else:
+            with Path(str(file)).open("rb") as stream:
+                _load(runtime, _counted(stream, progress), report)
     text = f"{_moved(report, 'waiting job')} and {plural(report.ended, 'ended job')} stored"
     _show(invocation.out, "nuvom.import/1", report, f"{text}, {report.known:,} known before")
     return exit_codes.CHECK_FAILED if report.refused else exit_codes.OK
+
+
+def _counted(lines: Iterable[bytes], progress: ProgressDisplay) -> Iterator[bytes]:
+    for number, line in enumerate(lines, 1):
+        yield line
+        progress.tell(number)
 
 
 def _load(runtime: Runtime, lines: Iterable[bytes], report: TransferReport) -> None:
