@@ -43,7 +43,7 @@ class ScheduleStoreLaws(QueueKit):
             assert store.get(name) == wanted
             assert store.page() == store.due(bench.after(60.0), 9) == [wanted]
             assert store.apply([_removed(wanted)]) == [True]
-        assert store.get("unknown") is store.next_due_at() is None
+        assert (store.get("unknown"), store.next_due_at()) == (None, None)
         assert store.page() == store.due(bench.after(60.0), 9) == []
 
     def test_a_change_needs_the_revision_that_was_seen(self, bench: QueueBench) -> None:
