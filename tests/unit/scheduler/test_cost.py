@@ -6,7 +6,6 @@ Operations are counted, not time: Python calls, and on SQLite instructions and s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ class Instructions:
         connect = sqlite3.connect
 
         def opened(*args: Any, **options: Any) -> sqlite3.Connection:
-            connection = connect(*args, **options)
+            connection: sqlite3.Connection = connect(*args, **options)
             connection.set_progress_handler(self._step, 1)
             connection.set_trace_callback(self.statements.append)
             return connection
@@ -81,7 +80,7 @@ def fill(store: Any, now: float, count: int) -> None:
 
 
 @pytest.fixture
-def counter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Instructions]:
+def counter(monkeypatch: pytest.MonkeyPatch) -> Instructions:
     return Instructions(monkeypatch)
 
 
