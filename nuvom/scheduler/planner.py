@@ -93,7 +93,7 @@ def _due(seen: ScheduleRecord, now: float) -> tuple[list[float], int, float | No
     if was_outage and rule.misfire == "skip":
         late_secs = min(late_secs, ON_TIME_SECS)
     made = [at for at in latest if now - at <= late_secs]
-    return made, count - len(made), fire_after(rule, seen.created_at, max(now, first))
+    return made, count - len(made), fire_after(rule, seen.created_at, now)
 
 
 def _without_overlap(

@@ -17,6 +17,7 @@ from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.rows import Row
 from nuvom.queue_backends.table_schedules import TableSchedules
+from nuvom.scheduler.record import ScheduleChange
 from tests.conformance.list_queue import ListQueue
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from nuvom.core.transitions import Change
     from nuvom.queue_backends.rows import Operation
     from nuvom.queue_backends.table import Table
-    from nuvom.scheduler.record import ScheduleChange
 
 
 # ---- five methods -------------------------------------------------------------------------
@@ -258,11 +258,14 @@ class WakesNobody(MemoryJobQueue):
 
 class _Renewing(TableSchedules):
     def apply(self, changes: Sequence[ScheduleChange]) -> list[bool]:
-        return [super(_Renewing, self).apply([self._renewed(one)])[0] for one in changes]
+        apply = super().apply
+        return [apply([self.renewed(one)])[0] for one in changes]
 
-    def _renewed(self, change: ScheduleChange) -> ScheduleChange:
+    def renewed(self, change: ScheduleChange) -> ScheduleChange:
         seen = self.get(change.name)
-        return change if seen is None else change._replace(revision=seen.revision)
+        if seen is None:
+            return change
+        return ScheduleChange(change.name, seen.revision, change.after, change.jobs)
 
 
 class OverwritesSchedules(MemoryJobQueue):
@@ -273,12 +276,12 @@ class OverwritesSchedules(MemoryJobQueue):
 
 
 class _LooksThenFires(_Renewing):
-    def _renewed(self, change: ScheduleChange) -> ScheduleChange:
+    def renewed(self, change: ScheduleChange) -> ScheduleChange:
         seen = self.get(change.name)
         if seen is None or seen.revision != change.revision:
             return change
         SYSTEM_CLOCK.sleep(0.001)
-        return super()._renewed(change)
+        return super().renewed(change)
 
 
 class FiresInTwoSteps(MemoryJobQueue):
@@ -290,7 +293,7 @@ class FiresInTwoSteps(MemoryJobQueue):
 
 class _Jobless(TableSchedules):
     def apply(self, changes: Sequence[ScheduleChange]) -> list[bool]:
-        return super().apply([one._replace(jobs=()) for one in changes])
+        return super().apply([ScheduleChange(*one[:3]) for one in changes])
 
 
 class FiresNothing(MemoryJobQueue):
