@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from nuvom.scheduler.record import ScheduleChange
 
 _AT_ONCE = 4
-_DEATH_ODDS = 0.5  # of each write, while deaths are left
+_DEATH_ODDS = 0.8  # of each write, while deaths are left
 _RACE_ODDS = 0.3
-_OUTAGE_SECS = 3 * 3600.0
+_OUTAGE_SECS = 2 * 3600.0
 _STEPS_OF_THE_CLOCK = (3600.0, -3600.0, 86_400.0, -86_400.0)
 
 

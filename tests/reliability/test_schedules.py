@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -34,8 +34,9 @@ from tests.engine import LIMIT_SECS, make_runtime, wait_until, with_backends
 from tests.lab import crashing
 from tests.lab.clocks import wrong_clock
 from tests.lab.iofaults import why_not
+from tests.lab.network import Network
 from tests.lab.schedulers import Schedulers
-from tests.lab.servers import SERVERS, drop_stores, new_store
+from tests.lab.servers import SERVERS, drop_stores, new_store, own_server
 from tests.lab.simulation.world import VirtualClock, World
 from tests.reliability import tasks
 from tests.reliability.test_kill_storm import at_length
@@ -115,8 +116,8 @@ def opener(backend: str, root: Path) -> Callable[[Clock], Runtime]:
     ("backend", "days", "deaths"),
     [
         ("memory", 30, 500),
-        ("sqlite", 3, 50),
-        ("file", 3, 50),
+        ("sqlite", 4, 50),
+        ("file", 4, 50),
         pytest.param("sqlite", 30, 500, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
         pytest.param("file", 30, 500, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
     ],
@@ -156,11 +157,8 @@ def test_f31_r16_schedulers_that_die_between_job_and_advance_make_each_fire_once
 
 # ---- real processes -----------------------------------------------------------------------------
 
-BACKENDS = (
-    "sqlite",
-    "file",
-)
-"""Those whose stores keep schedules."""
+Home = tuple[dict[str, str], tuple[str, ...]]
+BACKENDS = ("sqlite", "file", *SERVERS)
 _SCHEDULERS = 4
 _MOST_PAUSE_SECS = 0.4
 
@@ -177,22 +175,24 @@ class Storm:
     """Four scheduler processes, of which one is killed and replaced again and again.
 
     Args:
-        wrong: What to add to the environment of every second one.
+        homes: What is added to the environment of a process, and what its command begins with; in
+            turn.
     """
 
-    def __init__(self, workspace: Workspace, rng: Random, wrong: dict[str, str]) -> None:
+    def __init__(self, workspace: Workspace, rng: Random, *homes: Home) -> None:
         self.kills = 0
         self._workspace = workspace
         self._rng = rng
-        self._environments = cycle([{}, wrong])
+        self._homes = cycle(homes)
         backend = "table" if workspace.backend == "file" else workspace.backend
         known = crashing.known_points()
         self._points = [one for one in known if one.startswith(f"{backend}.schedules.")]
         self._living = [self._new() for _ in range(_SCHEDULERS)]
 
-    def run(self, kills: int, until: float) -> None:
+    def run(self, kills: int, until: float, between: Callable[[], None] = lambda: None) -> None:
         """Kill so many at least, until that moment at least (monotonic seconds)."""
         while self.kills < kills or SYSTEM_CLOCK.monotonic() < until:
+            between()
             victim = self._rng.choice(self._living)
             next(victim.said(), "")  # until it is up, or dead
             SYSTEM_CLOCK.sleep(self._rng.random() * _MOST_PAUSE_SECS)
@@ -207,10 +207,10 @@ class Storm:
 
     def _new(self) -> Victim:
         """Start one; every second one is killed at its first pass of a crash point."""
-        env = dict(next(self._environments))
+        env, prefix = next(self._homes)
         if self._points and self._rng.random() < 1 / 2:
-            env[crashing.VARIABLE] = f"{self._rng.choice(self._points)}:kill"
-        return self._workspace.child("schedule", env, talks=True)
+            env = {**env, crashing.VARIABLE: f"{self._rng.choice(self._points)}:kill"}
+        return self._workspace.child("schedule", env, talks=True, prefix=prefix)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -232,6 +232,47 @@ def test_f31_f39_r16_killed_schedulers_leave_one_job_for_each_fire(
     """A clock that is wrong matters to no store on a server; on others it fires early."""
     wrong = wrong_clock_or_skip(tmp_path, wrong_secs) if wrong_secs else {}
     workspace = Workspace(tmp_path / "project", backend, {**store})
+    told = prove(workspace, seed, [({}, ()), (wrong, ())], secs=secs, kills=kills)
+    figures(f"{backend}, clocks {wrong_secs} s apart, seed {seed}: {told}")
+
+
+@pytest.mark.parametrize("backend", SERVERS)
+@pytest.mark.parametrize(("secs", "kills"), [at_length(60, 60, limit_secs=240)])
+def test_f31_r16_schedulers_on_two_hosts_make_each_fire_once(
+    backend: str,
+    server_folder: Path,
+    tmp_path: Path,
+    seed: int,
+    *,
+    figures: Callable[[str], None],
+    secs: int,
+    kills: int,
+) -> None:
+    """Their clocks are two minutes apart, and the link of one of them is cut now and then."""
+    clocks = [wrong_clock_or_skip(tmp_path, secs) for secs in (-60, 60)]
+    with (
+        Network() as network,
+        own_server(
+            backend, server_folder / "server", host=network.address, prefix=network.prefix("server")
+        ) as server,
+    ):
+        changes = cycle([network.cut, network.mend])
+        workspace = Workspace(tmp_path / "project", backend, server.settings())
+        told = prove(
+            workspace,
+            seed,
+            [(clocks[0], network.prefix("left")), (clocks[1], network.prefix("right"))],
+            secs=secs,
+            kills=kills,
+            between=lambda: next(changes)("left"),
+        )
+    figures(f"{backend}, seed {seed}: {told}")
+
+
+def prove(
+    workspace: Workspace, seed: int, homes: Sequence[Home], *, secs: int, kills: int, **options: Any
+) -> str:
+    """Have a storm, and look whether each fire has one job; return what to tell of it."""
     with workspace.open() as runtime:
         kept = runtime.schedule_store
         assert kept is not None
@@ -239,19 +280,16 @@ def test_f31_f39_r16_killed_schedulers_leave_one_job_for_each_fire(
             rule = ScheduleRule(interval=0.4 + number / 20, **_ALL)
             new = make_schedule(f"s{number}", rule=rule)
             assert kept.apply([planner.created(new, kept.clock.now())]) == [True]
-        storm = Storm(workspace, Random(seed), wrong)
-        storm.run(kills, SYSTEM_CLOCK.monotonic() + secs)
+        storm = Storm(workspace, Random(seed), *homes)
+        storm.run(kills, SYSTEM_CLOCK.monotonic() + secs, **options)
         made = len(workspace.snapshots(runtime))
         Scheduler(runtime).step()
         fires = assert_each_fire_has_one_job(runtime)
-        if backend in SERVERS:
+        if workspace.backend in SERVERS:
             assert max(map(latest_fire, all_records(kept))) <= kept.clock.now()
         workspace.assert_sound(runtime)
-    figures(
-        f"{backend}, clocks {wrong_secs} s apart, seed {seed}: {storm.kills} kills, "
-        f"{fires} fires, 0 twice, 0 missing"
-    )
     assert made > fires / 2, "they were killed before they had done anything"
+    return f"{storm.kills} kills, {fires} fires, 0 twice, 0 missing"
 
 
 def latest_fire(record: ScheduleRecord) -> float:
