@@ -26,8 +26,8 @@ from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime
 from nuvom.scheduler import planner, service
 from nuvom.scheduler.record import SCHEDULE, SCHEDULED_FOR, ScheduleRecord, ScheduleRule
-from nuvom.scheduler.schedule import all_records
 from nuvom.scheduler.service import Scheduler
+from nuvom.scheduler.store import all_records
 from nuvom.testing.builders import make_schedule
 from nuvom.testing.faults import Victim
 from tests.engine import LIMIT_SECS, make_runtime, wait_until, with_backends
