@@ -343,12 +343,15 @@ class ScheduleRows:
     def due(self, now: float, limit: int) -> list[ScheduleRecord]:
         """Return the first schedules that are due."""
         found: list[ScheduleRecord] = []
-        taken = []
+        taken: list[tuple[float, str, int]] = []
         while len(found) < limit and (head := self.head()) is not None:
             if head.due_at is None or head.due_at > now:
                 break
+            entry = heappop(self._due)
+            if taken and taken[-1] == entry:  # of a schedule that was removed and is as before
+                continue
             found.append(head)
-            taken.append(heappop(self._due))
+            taken.append(entry)
         for entry in taken:
             heappush(self._due, entry)
         return found

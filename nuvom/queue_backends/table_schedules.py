@@ -6,6 +6,7 @@ from heapq import nsmallest
 from itertools import compress
 from typing import TYPE_CHECKING, ClassVar
 
+from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.rows import Added, ScheduleRemoved, ScheduleStored
 from nuvom.scheduler.record import admitted
 from nuvom.scheduler.store import BaseScheduleStore
@@ -54,6 +55,7 @@ class TableSchedules(BaseScheduleStore):
             new, _ = table.admit(jobs, self._queue.now)
             self._queue.tell_workers()
             self._queue.do(table, Added(new))
+            crashpoint("table.schedules.jobs_added")
         for name, _, after, _ in accepted:
             self._queue.do(table, ScheduleRemoved(name) if after is None else ScheduleStored(after))
         return written

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 from msgspec.structs import replace
 
@@ -92,7 +93,7 @@ def _due(seen: ScheduleRecord, now: float) -> tuple[list[float], int, float | No
     if was_outage and rule.misfire == "skip":
         late_secs = min(late_secs, ON_TIME_SECS)
     made = [at for at in latest if now - at <= late_secs]
-    return made, count - len(made), fire_after(rule, seen.created_at, max(now, first))
+    return made, count - len(made), fire_after(rule, seen.created_at, now)
 
 
 def _without_overlap(
@@ -152,9 +153,14 @@ def job_of(schedule: ScheduleRecord, at: float, now: float) -> JobRecord:
 
 
 def created(schedule: ScheduleRecord, now: float) -> ScheduleChange:
-    """Return the change that stores a new schedule."""
+    """Return the change that stores a new schedule.
+
+    Its revisions begin at a number of its own, so that whoever still plans for a former schedule of
+    the name is refused.
+    """
     next_at = first_fire(schedule.rule, now)
-    new = replace(schedule, created_at=now, next_at=next_at, revision=0)
+    revision = crc32(schedule.id.encode()) >> 2  # leaves room to grow in 32 bits
+    new = replace(schedule, created_at=now, next_at=next_at, revision=revision)
     return ScheduleChange(new.name, 0, _settled(new, now))
 
 

@@ -247,10 +247,10 @@ def _interval_after(secs: float, rule: ScheduleRule, created_at: float, moment: 
     if rule.start is not None and moment < rule.start:
         return rule.start
     origin = created_at if rule.start is None else rule.start
-    count = floor((moment - origin) / secs) + 1
-    while (fire := origin + count * secs) <= moment:  # of two floats that are hardly apart
+    count = max(floor((moment - origin) / secs), 1)  # the quotient may be rounded up
+    while (fire := origin + count * secs) <= moment:
         count += 1
-    return origin + secs if count < 1 else fire
+    return fire
 
 
 def _just_before(moment: float) -> float:

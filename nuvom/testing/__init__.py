@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nuvom.testing.assertions import assert_enqueued, refute_enqueued
-    from nuvom.testing.builders import make_job, make_settlement
+    from nuvom.testing.builders import make_job, make_schedule, make_settlement
     from nuvom.testing.clock import FakeClock
     from nuvom.testing.direct_run import job_context, perform
     from nuvom.testing.isolated_store import IsolatedStore, StoreTime, StoreWorker
@@ -23,6 +23,7 @@ _HOMES = {
     "assert_enqueued": "assertions",
     "job_context": "direct_run",
     "make_job": "builders",
+    "make_schedule": "builders",
     "make_settlement": "builders",
     "perform": "direct_run",
     "refute_enqueued": "assertions",
@@ -36,6 +37,7 @@ __all__ = [
     "assert_enqueued",
     "job_context",
     "make_job",
+    "make_schedule",
     "make_settlement",
     "perform",
     "refute_enqueued",

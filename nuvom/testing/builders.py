@@ -1,4 +1,4 @@
-"""Jobs and settlements for tests, with sensible defaults for everything not given."""
+"""Jobs, schedules and settlements for tests, with sensible defaults for everything not given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import new_id
 from nuvom.core.outcome import Settlement
 from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.scheduler.record import ScheduleRecord, ScheduleRule
 from nuvom.serialization.msgpack_codec import MsgpackCodec
 
 _CODEC = MsgpackCodec()
@@ -36,6 +37,17 @@ def make_job(func_name: str = "tests.probe", *args: Any, **fields: Any) -> JobRe
         **fields,
     }
     return JobRecord(func_name=func_name, **given)
+
+
+def make_schedule(name: str = "probe", **fields: Any) -> ScheduleRecord:
+    """Return an hourly schedule of ``tests.probe`` as a store keeps it, at its first revision.
+
+    Args:
+        fields: Fields of the record that differ from the defaults.
+    """
+    given: dict[str, Any] = {"id": new_id(), "rule": ScheduleRule(interval=3600.0), "revision": 1}
+    job = fields.pop("job", None) or make_job().replace(id="", created_at=0.0)
+    return ScheduleRecord(name=name, job=job, **{**given, **fields})
 
 
 def make_settlement(

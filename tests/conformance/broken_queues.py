@@ -16,6 +16,8 @@ from nuvom.core.record import JobRecord, JobStatus
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.queue_backends.rows import Row
+from nuvom.queue_backends.table_schedules import TableSchedules
+from nuvom.scheduler.record import ScheduleChange
 from tests.conformance.list_queue import ListQueue
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.outcome import Settlement
+    from nuvom.core.transitions import Change
+    from nuvom.queue_backends.rows import Operation
+    from nuvom.queue_backends.table import Table
 
 
 # ---- five methods -------------------------------------------------------------------------
@@ -246,3 +251,62 @@ class WakesNobody(MemoryJobQueue):
         if recheck is not None and recheck():
             return True
         return Event().wait(min(timeout, 20.0))  # not for ever: its thread has to end some time
+
+
+# ---- schedules ----------------------------------------------------------------------------
+
+
+class _Renewing(TableSchedules):
+    def apply(self, changes: Sequence[ScheduleChange]) -> list[bool]:
+        apply = super().apply
+        return [apply([self.renewed(one)])[0] for one in changes]
+
+    def renewed(self, change: ScheduleChange) -> ScheduleChange:
+        seen = self.get(change.name)
+        if seen is None:
+            return change
+        return ScheduleChange(change.name, seen.revision, change.after, change.jobs)
+
+
+class OverwritesSchedules(MemoryJobQueue):
+    """Writes a change whatever has become of its schedule."""
+
+    def schedules(self) -> TableSchedules:
+        return _Renewing(self)
+
+
+class _LooksThenFires(_Renewing):
+    def renewed(self, change: ScheduleChange) -> ScheduleChange:
+        seen = self.get(change.name)
+        if seen is None or seen.revision != change.revision:
+            return change
+        SYSTEM_CLOCK.sleep(0.001)
+        return super().renewed(change)
+
+
+class FiresInTwoSteps(MemoryJobQueue):
+    """Looks at the revision, and writes in a second step."""
+
+    def schedules(self) -> TableSchedules:
+        return _LooksThenFires(self)
+
+
+class _Jobless(TableSchedules):
+    def apply(self, changes: Sequence[ScheduleChange]) -> list[bool]:
+        return super().apply([ScheduleChange(*one[:3]) for one in changes])
+
+
+class FiresNothing(MemoryJobQueue):
+    def schedules(self) -> TableSchedules:
+        return _Jobless(self)
+
+
+class WakesSchedulersForNothing(MemoryJobQueue):
+    def do(self, table: Table, operation: Operation | Change) -> None:
+        super().do(table, operation)
+        self.tell_schedulers()
+
+
+class WakesNoScheduler(MemoryJobQueue):
+    def tell_schedulers(self) -> None:
+        pass

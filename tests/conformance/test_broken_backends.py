@@ -36,6 +36,11 @@ QUEUES = [
     (broken.LocksBeforeItTries, "an_interrupted_call_leaves_nothing_behind"),
     (broken.LocksInTwoOrders, "calls_at_once_are_as_one_after_the_other"),
     (broken.ClaimsInTwoSteps, "a_crowd_loses_and_doubles_nothing"),
+    (broken.OverwritesSchedules, "a_change_needs_the_revision_that_was_seen"),
+    (broken.FiresInTwoSteps, "of_those_who_fire_at_once_one_does"),
+    (broken.FiresNothing, "a_fire_brings_its_jobs"),
+    (broken.WakesSchedulersForNothing, "a_later_due_time_wakes_nobody"),
+    (broken.WakesNoScheduler, "an_earlier_due_time_wakes_schedulers"),
 ]
 OTHERS = [
     (others.LastOutcomeWins, "a_late_outcome_is_refused"),

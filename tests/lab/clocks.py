@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Waitable
 
 
+VARIABLE = "NUVOM_CLOCK_SECS"
+"""Read by a process with a wrong clock at each look at it; it may set its own."""
+
+
 class RunningClock(FakeClock):
     """Time that passes by itself, and that ``advance`` moves ahead.
 
@@ -48,4 +52,4 @@ def wrong_clock(folder: Path, secs: float | str) -> dict[str, str]:
         secs: Added to the time; ``pid``: a day, nothing or minus a day, in turn of the processes.
     """
     library = compiled(folder, Path(__file__).with_name("wrongclock.c"))
-    return {"LD_PRELOAD": os.path.abspath(library), "NUVOM_CLOCK_SECS": str(secs)}
+    return {"LD_PRELOAD": os.path.abspath(library), VARIABLE: str(secs)}

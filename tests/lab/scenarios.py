@@ -8,9 +8,13 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from nuvom.core.ids import new_id
 from nuvom.core.record import JobStatus
 from nuvom.core.views import WorkerInfo
-from nuvom.testing.builders import make_job, make_settlement
+from nuvom.scheduler.record import ScheduleChange
+from nuvom.testing.builders import make_job, make_schedule, make_settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -301,6 +305,15 @@ def _wait_for_work(one: Round) -> Callable[[], object]:
     return lambda: one.queue.wait_for_work(0.01)
 
 
+def _fire(one: Round) -> Callable[[], object]:
+    store, jobs = one.queue.schedules(), [one.job() for _ in range(2)]
+    seen = make_schedule(new_id(), due_at=one.bench.clock.now())
+    store.apply([ScheduleChange(seen.name, 0, seen)])
+    one.together(*jobs)
+    after = replace(seen, due_at=None, revision=2)
+    return lambda: store.apply([ScheduleChange(seen.name, 1, after, tuple(jobs))])
+
+
 def _worker(owner: str) -> WorkerInfo:
     return WorkerInfo(id=owner, pid=1, host="here", version="1", started_at=0.0)
 
@@ -337,5 +350,6 @@ SCENARIOS = [
     _command,
     _read,
     _wait_for_work,
+    _fire,
 ]
 """Every call that task code or a program can make, ready to be interrupted."""

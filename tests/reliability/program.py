@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +26,14 @@ from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.file_log import Log
 from nuvom.queue_backends.sqlite import SQLiteJobQueue
 from nuvom.runtime import Runtime, build_runtime, use_runtime
+from nuvom.scheduler import service
+from nuvom.scheduler.service import Scheduler
 from nuvom.testing import history
 from nuvom.testing.builders import make_job
 from nuvom.testing.history import HistoryLog
 from nuvom.testing.torture_child import note_events
 from nuvom.worker import Worker
-from tests.lab import crashing
+from tests.lab import clocks, crashing
 from tests.reliability import poison, soak, tasks
 
 assert poison
@@ -104,6 +107,9 @@ def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     worker = Worker(runtime, threads=2)
     worker.start()
     produce(log, runtime)
+    scheduler = Scheduler(runtime)
+    scheduler.start()
+    tasks.plain.schedule(30, in_=0)
     later = enqueue(log, lambda: [tasks.plain.options(delay=3600).delay(1).id])
     stubborn = enqueue(log, lambda: [tasks.stubborn.delay(1, os.getpid()).id])
     runtime.control.cancel(later[0])
@@ -118,6 +124,7 @@ def live(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     else:
         _wait(worker, lambda: _checkpoints(runtime))
     _wait(worker, lambda: _open_ids(runtime) <= set(stubborn))
+    scheduler.stop()
     worker.stop()
     worker.join(_ENOUGH_SECS)
     runtime.stop()
@@ -199,6 +206,41 @@ def delay(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
     print(tasks.plain.options(delay=orders["secs"]).delay(1).id)
 
 
+def schedule(runtime: Runtime, log: HistoryLog, orders: dict[str, Any]) -> None:
+    """Be a scheduler until asked to stop; say ``up`` once it is there.
+
+    Each SIGUSR1 sets its wall clock, if that can be wrong, to the next of ``clock_secs``.
+    """
+    clock_secs, stopping = iter(orders.get("clock_secs", ())), threading.Event()
+
+    def set_clock(*_: object) -> None:
+        os.environ[clocks.VARIABLE] = str(next(clock_secs))
+
+    service.LOOK_SECS = orders.get("look_secs", service.LOOK_SECS)
+    scheduler = _Watched(runtime, log) if orders.get("tells_looks") else Scheduler(runtime)
+    signal.signal(signal.SIGUSR1, set_clock)
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    scheduler.start()
+    print("up", flush=True)
+    while not stopping.wait(0.05):
+        pass
+    scheduler.stop()
+
+
+class _Watched(Scheduler):
+    """Notes each look, and when it was by the wall clock."""
+
+    def __init__(self, runtime: Runtime, log: HistoryLog) -> None:
+        super().__init__(runtime)
+        self._log = log
+
+    def step(self) -> float:
+        began_at = time.time()
+        wait_secs = super().step()
+        self._log.write("look", wall=began_at)
+        return wait_secs
+
+
 PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "work": work,
     "soak": soak_long,
@@ -208,6 +250,7 @@ PARTS: dict[str, Callable[[Runtime, HistoryLog, dict[str, Any]], None]] = {
     "supply": supply,
     "enqueue_unique": enqueue_unique,
     "delay": delay,
+    "schedule": schedule,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nuvom.testing.conformance.laws import basics, control, leases, shared_store
+from nuvom.testing.conformance.laws import basics, control, leases, schedules, shared_store
 
 
 class QueueConformance(
@@ -22,6 +22,7 @@ class QueueConformance(
     control.ControlLaws,
     control.Inspection,
     control.Totals,
+    schedules.ScheduleStoreLaws,
     shared_store.Waking,
     shared_store.Threads,
     shared_store.Persistence,
