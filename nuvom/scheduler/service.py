@@ -152,19 +152,18 @@ class Scheduler:
         )
         left = iter(jobs)
         fires = [
-            ScheduleChange(
-                seen.name, seen.revision, found.after, tuple(islice(left, len(found.fires)))
-            )
+            (seen, found, _change(seen, found, tuple(islice(left, len(found.fires)))))
             for seen, found in planned
         ]
+        fires.sort(key=_first_id)
         if not self._store.inserts_jobs:
             for job in jobs:
                 self._runtime.queue.enqueue(job)
-        written = self._store.apply([*fires, *changes])
-        for (seen, found), fire, is_written in zip(planned, fires, written, strict=False):
+        written = self._store.apply([*(change for *_, change in fires), *changes])
+        for (seen, found, change), is_written in zip(fires, written, strict=False):
             if is_written:
-                self.fired += len(fire.jobs)
-                self._tell(seen, found, fire.jobs, now)
+                self.fired += len(change.jobs)
+                self._tell(seen, found, change.jobs, now)
 
     def _is_busy(self, seen: ScheduleRecord) -> bool:
         """Whether the job of the last fire is not final."""
@@ -183,6 +182,16 @@ class Scheduler:
                 bus.emit(ScheduleFired(seen.name, job, at, now - at))
         if (found.missed or found.skipped) and ScheduleMissed in bus.active:
             bus.emit(ScheduleMissed(seen.name, found.missed, found.skipped))
+
+
+def _change(seen: ScheduleRecord, found: Plan, jobs: tuple[JobRecord, ...]) -> ScheduleChange:
+    return ScheduleChange(seen.name, seen.revision, found.after, jobs)
+
+
+def _first_id(fire: tuple[ScheduleRecord, Plan, ScheduleChange]) -> str:
+    """Return where a fire stands: by its time, and near others in a store's index of ids."""
+    jobs = fire[2].jobs
+    return jobs[0].id if jobs else ""
 
 
 class SchedulerProcess:

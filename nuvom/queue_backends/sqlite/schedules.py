@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from itertools import compress
-from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from nuvom.host.crashpoint import crashpoint
@@ -70,9 +69,8 @@ class SQLiteSchedules(BaseScheduleStore):
         )
         (after,) = connection.execute(_FIRST).fetchone()
         crashpoint("sqlite.schedules.before_jobs")
-        jobs = (job for one in compress(changes, written) for job in one.jobs)
-        # By fire time, and near each other in the index of ids, as ids begin with the time.
-        self._inserter.insert_children(connection, sorted(jobs, key=attrgetter("id")))
+        jobs = [job for one in compress(changes, written) for job in one.jobs]
+        self._inserter.insert_children(connection, jobs)
         return written, after is not None and (before is None or after < before)
 
     def get(self, name: str) -> ScheduleRecord | None:
