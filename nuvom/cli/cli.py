@@ -50,7 +50,6 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "runworker": Entry("workers:runworker", "Run jobs and fire schedules until you stop it."),
         "workers": Entry("workers:workers", "List workers; quiet, stop or inspect one."),
         "queues": Entry("queues:queues", "List queues; pause, resume or purge one."),
-        "schedule": Entry("schedules:schedule", "Compare schedules with what the code declares."),
         "prune": Entry("queues:prune", "Remove old jobs that have ended."),
         "runtestworker": Entry("runtestworker:runtestworker", "Run one job from a file."),
     },

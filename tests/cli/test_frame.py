@@ -10,7 +10,7 @@ import click
 import pytest
 
 from nuvom import errors
-from nuvom.cli.cli import cli, run
+from nuvom.cli.cli import COMMANDS, SECTIONS, cli, run
 from nuvom.cli.commands.errors import error_entries
 from nuvom.cli.context import Invocation
 from nuvom.cli.exit_codes import exit_code_of
@@ -60,6 +60,11 @@ def test_a_word_like_no_command_says_what_there_is(
     answer = invoke(*words)
     assert (answer.code, answer.out) == (2, "")
     assert told in answer.err
+
+
+def test_help_lists_each_command_once() -> None:
+    listed = [name for section in SECTIONS.values() for name in section]
+    assert sorted(COMMANDS) == sorted(listed)
 
 
 def test_common_options_stand_before_or_after_the_command() -> None:
