@@ -19,13 +19,13 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 from cronsim.cronsim import Field
 from cronsim.explain import Expression
 
-from nuvom.errors import InvalidSchedule
+from nuvom.errors import InvalidSchedule, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,13 @@ _NICKNAMES = {
     "@hourly": "0 * * * *",
 }
 _FIELDS = ("second", "minute", "hour", "day of month", "month", "day of week")
+_MOST_FIELDS = 6
+_EVERY = {  # by the number of fields from the one with the step to the last
+    6: ("Every second", "second", 60),
+    5: ("Every minute", "minute", 60),
+    4: ("At the start of every hour", "hour", 24),
+}
+_SIZES = (60, 60, 24, 31, 12, 7)  # how many values a field has
 _FAULTS = (CronSimError, AssertionError, ValueError, TypeError)  # of what cronsim cannot parse
 _DAY = 86_400
 _SECOND = timedelta(seconds=1)
@@ -65,7 +72,7 @@ class Cron:
 
     def explain(self) -> str:
         """Return the expression in plain English."""
-        return str(Expression(self._fields.upper().split()).explain())
+        return _explained(self._fields.upper().split())
 
     def _matches(self, after: datetime) -> Iterator[datetime]:
         """Yield matching times of a clock that is never changed, which is what a naive time is."""
@@ -112,6 +119,20 @@ class Cron:
 
     def _offset(self, moment: float) -> timedelta:
         return _offset_at(self._zone, moment)
+
+
+def _explained(fields: list[str]) -> str:
+    """Return what cronsim says, but ``Every 5 minutes`` for an even step, not ``fifth minute``."""
+    if len(fields) == _MOST_FIELDS and fields[0] == "0":
+        fields = fields[1:]
+    place = int(fields[0] == "0")
+    said, unit, size = _EVERY[len(fields) - place]
+    step = int(fields[place][2:]) if re.fullmatch(r"\*/\d+", fields[place]) else 1
+    if 1 < step < size and size % step == 0:
+        words = str(Expression([*fields[:place], "*", *fields[place + 1 :]]).explain())
+        if words.startswith(said):
+            return f"Every {step} {unit}s{words.removeprefix(said)}"
+    return str(Expression(fields).explain())
 
 
 def _offset_at(zone: ZoneInfo, moment: float) -> timedelta:
@@ -161,7 +182,8 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         expected = "the IANA name of a time zone, such as Europe/Berlin"
-        raise InvalidSchedule("timezone_name", name, expected) from error
+        hint = did_you_mean(name, available_timezones())
+        raise InvalidSchedule("timezone_name", name, expected, hint=hint) from error
 
 
 def _checked(expression: str) -> str:
@@ -198,11 +220,19 @@ def _is_valid(field: Field, part: str) -> bool:
         field.parse(part.upper())
     except _FAULTS:
         return False
-    return True
+    return _step(part) <= _SIZES[field]  # cronsim takes */90 for a minute, and fires each hour
 
 
 def _refuse(expression: str, field: Field, at: int, part: str) -> None:
     """Raises: InvalidSchedule, with a mark below the fault."""
     name, mark = _FIELDS[field], " " * at + "^" * max(1, len(part))
     hint = f"\n    {expression}\n    {mark} column {at + 1}"
-    raise InvalidSchedule("cron", expression, f"a valid {name}", hint=hint)
+    expected = f"a valid {name}"
+    if _step(part) > _SIZES[field]:
+        expected += f", with a step of at most {_SIZES[field]}"
+    raise InvalidSchedule("cron", expression, expected, hint=hint)
+
+
+def _step(part: str) -> int:
+    step = part.partition("/")[2]
+    return int(step) if step.isdecimal() else 1

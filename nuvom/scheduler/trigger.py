@@ -266,7 +266,7 @@ def _is_within(rule: ScheduleRule, fire: float) -> bool:
 
 
 def describe(rule: ScheduleRule) -> str:
-    """Return in plain English when a rule fires: ``at 09:00 on weekdays (Europe/Berlin)``."""
+    """Return in plain English when a rule fires: ``every 5 minutes (UTC)``."""
     if rule.at is not None:
         return f"once, at {datetime.fromtimestamp(rule.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if rule.interval is not None:

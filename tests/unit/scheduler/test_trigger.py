@@ -66,7 +66,8 @@ def test_an_expression_that_never_fires_is_refused(add: Any, expression: str) ->
         ({"cron": "@fortnightly"}, "one of @yearly"),
         ({"cron": "* * * *"}, "five fields, or six with seconds first, not 4"),
         ({"cron": ""}, "not 0"),
-        ({"cron": "0 9 * * *", "timezone_name": "Europe/Berlni"}, "IANA name of a time zone"),
+        ({"cron": "*/90 * * * *"}, "a valid minute, with a step of at most 60"),
+        ({"cron": "0 9 * * *", "timezone_name": "Europe/Berlni"}, 'you mean "Europe/Berlin"'),
         ({"cron": "0 9 * * *", "timezone_name": "../etc/passwd"}, "IANA name of a time zone"),
         ({}, "exactly one of at, in_, interval and cron"),
         ({"cron": "0 9 * * *", "interval": 5}, "exactly one of at, in_, interval and cron"),
@@ -152,6 +153,11 @@ def test_a_description_is_plain_english(add: Any) -> None:
             {"interval": 1.5},
             {"at": datetime(2040, 1, 2, 3, 4, 5, tzinfo=ZoneInfo("UTC"))},
             {"cron": "0 9 * * MON-FRI", "timezone_name": "Europe/Berlin"},
+            {"cron": "*/20 9-17 * * *"},
+            {"cron": "*/30 * * * * *"},
+            {"cron": "0 */6 * * SAT"},
+            {"cron": "0 */5 * * * *"},
+            {"cron": "*/7 * * * *"},
         )
     }
     assert described == {
@@ -159,4 +165,9 @@ def test_a_description_is_plain_english(add: Any) -> None:
         "every 1.5 s",
         "once, at 2040-01-02 03:04:05 UTC",
         "at 09:00 on Monday through Friday (Europe/Berlin)",
+        "every 20 minutes from 09:00 through 17:59 (UTC)",
+        "every 30 seconds (UTC)",
+        "every 6 hours on Saturday (UTC)",
+        "every 5 minutes (UTC)",
+        "every seventh minute of every hour (UTC)",  # and four minutes after it, the next hour
     }
