@@ -126,11 +126,13 @@ class UnknownSetting(ConfigError):
 class InvalidSetting(ConfigError):
     """A setting's value has the wrong type or is out of range."""
 
-    message = "The setting {name} cannot be {value!r} ({origin}): expected {expected}."
+    message = "The setting {name}{part} cannot be {value!r} ({origin}): expected {expected}.{hint}"
     remedy = "Change the value where it is set; `nuvom config explain {name}` shows all origins."
 
-    def __init__(self, name: str, value: object, expected: str, *, origin: str) -> None:
-        super().__init__(name=name, value=value, expected=expected, origin=origin)
+    def __init__(self, name: str, value: object, expected: str, **place: str) -> None:
+        """Args: place: ``origin``; ``part`` of a table, such as ``.nightly.cron``; a ``hint``."""
+        fields = {"part": "", "hint": "", **place}
+        super().__init__(name=name, value=value, expected=expected, **fields)
 
 
 class HooksFailed(ConfigError):
@@ -648,11 +650,15 @@ class ScheduleError(NuvomError):
     """A schedule cannot be made, found or changed."""
 
 
+ALL_OPTIONS = "options"
+"""What ``InvalidSchedule.option`` is if no single option of a schedule is wrong."""
+
+
 class InvalidSchedule(ScheduleError, ValueError):
     """An option of a schedule cannot be used."""
 
     message = "The schedule's {option}={value!r} cannot be used: expected {expected}.{hint}"
-    remedy = "Correct it; `nuvom schedule explain` shows what an expression means. Nothing changed."
+    remedy = "Correct it; `nuvom schedule explain` tries a cron expression. Nothing was changed."
 
     def __init__(self, option: str, value: object, expected: str, *, hint: str = "") -> None:
         super().__init__(option=option, value=value, expected=expected, hint=hint)

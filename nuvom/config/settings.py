@@ -30,7 +30,13 @@ from msgspec import Meta
 
 from nuvom.core.ids import valid_name
 from nuvom.core.options import check_task_name, default_options
-from nuvom.errors import InvalidSchedule, InvalidSetting, NuvomError
+from nuvom.errors import (
+    ALL_OPTIONS,
+    InvalidSchedule,
+    InvalidSetting,
+    InvalidTaskOption,
+    NuvomError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,11 +131,14 @@ Routes = Annotated[
 
 
 class _WrongEntryError(Exception):
-    """One entry of a table cannot be used."""
+    """One entry of the table of schedules cannot be used."""
 
-    def __init__(self, entry: dict[str, Any], reason: str) -> None:
-        super().__init__(reason)
-        self.entry = entry
+    def __init__(self, name: str, given: object, error: InvalidSchedule) -> None:
+        is_whole = error.option == ALL_OPTIONS
+        self.part = f".{name}" if is_whole else f".{name}.{error.option}"
+        self.value = given if is_whole else error.value
+        self.expected, self.hint = error.expected, error.hint
+        super().__init__(self.part)
 
 
 def _schedules(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -138,25 +147,32 @@ def _schedules(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for name, entry in given.items():
         try:
             checked[name] = _schedule(name, entry)
-        except NuvomError as error:
-            raise _WrongEntryError({name: entry}, error.what.removesuffix(".")) from error
+        except InvalidSchedule as error:
+            raise _WrongEntryError(name, entry, error) from error
     return checked
 
 
 def _schedule(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     from nuvom.scheduler.trigger import declared_rule  # noqa: PLC0415  # few projects have one
 
-    check_task_name(name)
+    _check_name("name", name)
     call = {key: entry[key] for key in _CALL if key in entry}
     for key, (wanted, expected) in _CALL.items():
         if key not in call and key != "task":
             continue
         if not isinstance(call.get(key), wanted):
             raise InvalidSchedule(key, call.get(key), expected)
-    check_task_name(call["task"])
+    _check_name("task", call["task"])
     rule = {key: _plain_time(value) for key, value in entry.items() if key not in _CALL}
     declared_rule(rule)
     return {**call, **rule}
+
+
+def _check_name(option: str, name: str) -> None:
+    try:
+        check_task_name(name)
+    except InvalidTaskOption as error:
+        raise InvalidSchedule(option, name, error.expected) from error
 
 
 def _plain_time(value: object) -> object:
@@ -497,7 +513,8 @@ class Setting(NamedTuple):
         except (msgspec.ValidationError, OverflowError):  # a number that no float can hold
             shown, expected = self.masked(value), self.expected
         except _WrongEntryError as error:
-            shown, expected = error.entry, f"{self.expected} ({error})"
+            place = {"origin": origin, "part": error.part, "hint": error.hint}
+            raise InvalidSetting(self.name, error.value, error.expected, **place) from error
         except NuvomError as error:  # of a value inside a table
             shown, expected = value, f"{self.expected} ({error.what.rstrip('.')})"
         raise InvalidSetting(self.name, shown, expected, origin=origin)

@@ -12,7 +12,7 @@ from warnings import warn
 
 from msgspec.structs import asdict, replace
 
-from nuvom.errors import InvalidSchedule, did_you_mean
+from nuvom.errors import ALL_OPTIONS, InvalidSchedule, did_you_mean
 from nuvom.scheduler.cron import cron, zone_of
 from nuvom.scheduler.record import ScheduleRule
 
@@ -55,9 +55,8 @@ def checked_rule(
     }
     triggers = [name for name in _TRIGGERS if name in options]
     if len(triggers) > 1 or not (triggers or base):
-        raise InvalidSchedule(
-            "trigger", ", ".join(triggers) or None, "exactly one of at, in_, interval and cron"
-        )
+        wrong = {name: options[name] for name in triggers}
+        raise InvalidSchedule(ALL_OPTIONS, wrong, "exactly one of at, in_, interval and cron")
     if "in_" in fields:
         fields["at"] = now + fields.pop("in_")
     if triggers and base is not None:

@@ -118,7 +118,7 @@ def test_a_wrong_table_is_refused_with_its_name_and_its_line(project: Path) -> N
     for code, command in ((4, ("schedule", "diff")), (7, ("config", "check"))):
         answer = invoke(*command)
         assert code == answer.code
-        assert "'nightly'" in answer.err
+        assert "The setting schedules.nightly.cron cannot be '0 25 1 1 *'" in answer.err
         assert "nuvom.toml, line 1" in answer.err
         assert "    0 25 1 1 *\n      ^^ column 3" in answer.err
 
