@@ -670,8 +670,8 @@ class ScheduleNotFound(ScheduleError, KeyError):
     message = 'There is no schedule named "{name}".{hint}'
     remedy = "`nuvom schedule list` shows all schedules of the project's store."
 
-    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
-        super().__init__(name=name, hint=did_you_mean(name, known))
+    def __init__(self, name: str, known: Iterable[str] = (), *, hint: str = "") -> None:
+        super().__init__(name=name, hint=hint or did_you_mean(name, known))
 
 
 class PluginError(NuvomError):

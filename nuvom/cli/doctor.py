@@ -32,6 +32,7 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.sqlite.salvage import salvage
 from nuvom.registry.signature import Binder
 from nuvom.runtime import build_runtime
+from nuvom.scheduler.declared import declared_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobRecord
     from nuvom.core.views import WorkerInfo
+    from nuvom.discovery.entries import TaskEntry
     from nuvom.discovery.scan import Scan
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -200,6 +202,10 @@ def _store(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
         text = "in memory, jobs end with the program that made them, and no worker gets them"
         fix = "Use sqlite or file, or nuvom.local_worker() in the program."
         yield Check("store", "warn", text, fix)
+    elif settings.scheduler_backend == "memory":
+        text = "in memory, schedules end with the program that made them, and no worker fires them"
+        fix = "Remove the setting scheduler_backend to keep them with the jobs."
+        yield Check("store", "warn", text, fix)
 
 
 def _promises(runtime: Runtime, _: Inspector) -> Iterator[Check]:
@@ -272,12 +278,7 @@ def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
     active = [one for one in found if one.state == "active"]
     yield from _unfired(runtime, inspector, active)
     tasks = tasks_or_nothing(runtime.settings.manifest_file)
-    declared = {*runtime.settings.schedules, *(one.name for one in tasks if one.has_schedule)}
-    unmade = sorted(declared - {one.name for one in found})
-    if unmade and not _schedulers(inspector):
-        text = f"no scheduler has started since {', '.join(unmade[:_SHOWN])} was declared"
-        fix = "Start one: nuvom runworker, or nuvom runscheduler; before that: nuvom schedule diff"
-        yield Check("schedules", "warn", text, fix)
+    yield from _declared(runtime, inspector, tasks, {one.name for one in found})
     known = by_any_name(tasks)
     gone = [one for one in active if known and one.task not in known]
     for one in gone[:_SHOWN]:
@@ -286,11 +287,27 @@ def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
         yield Check("schedules", "warn", text, fix)
     disabled = [one for one in found if one.disabled is not None]
     for one in disabled[:_SHOWN]:
-        text, fix = f"{one.name} is disabled: {one.disabled}", "Correct that, or delete it."
+        text = f"{one.name} is disabled: {one.disabled}"
+        fix = f"If it is no longer needed: nuvom schedule delete {one.name}"
         yield Check("schedules", "warn", text, fix)
     more = sum(max(0, len(some) - _SHOWN) for some in (gone, disabled))
     if more:
         yield Check("schedules", "warn", f"{more:,} more of these", "See: nuvom schedule list")
+
+
+def _declared(
+    runtime: Runtime, inspector: Inspector, tasks: Sequence[TaskEntry], stored: set[str]
+) -> Iterator[Check]:
+    """Yield declarations that schedulers cannot follow, and those that wait for a scheduler."""
+    declared = declared_by(runtime, tasks)
+    for problem in declared.problems[:_SHOWN]:
+        yield Check("schedules", "warn", problem, "Correct the declaration: nuvom schedule diff")
+    unmade = sorted(declared.wanted.keys() - stored)
+    if unmade and not _schedulers(inspector):
+        names = ", ".join(unmade[:_SHOWN]) + (" ..." if len(unmade) > _SHOWN else "")
+        text = f"declared, and not stored until a scheduler starts: {names}"
+        fix = "Look at nuvom schedule diff, then start one: nuvom runworker"
+        yield Check("schedules", "warn", text, fix)
 
 
 def _schedulers(inspector: Inspector) -> list[WorkerInfo]:

@@ -209,7 +209,7 @@ class EventLog:
         parts = {part: getattr(event, part) for part in ("added", "changed", "enabled", "disabled")}
         said = [f"{word} {', '.join(names)}" for word, names in parts.items() if names]
         if said and self._level <= logging.INFO:
-            text = f"schedules as declared: {'; '.join(said)}"
+            text = f"declared schedules: {'; '.join(said)}"
             self._write(logging.INFO, "schedule.reconciled", text, dict[str, object](parts))
 
     # ---- workers, stores, plugins ---------------------------------------------------------

@@ -107,7 +107,7 @@ class _Reading:
             one = wanted_record(job, NO_CALL_OPTIONS, rule, name)
         except (NuvomError, SyntaxError) as error:  # the latter: a signature nobody can read
             reason = error.what if isinstance(error, NuvomError) else "its signature is unknown"
-            self._problems.append(f"The schedule {name} is left alone ({place}): {reason}")
+            self._problems.append(f'The schedule "{name}" cannot be followed ({place}): {reason}')
             self._unread.add(name)
         else:
             self._wanted[name] = replace(one, origin=origin)
@@ -120,7 +120,7 @@ class _Reading:
         unread = unread_schedule(task)
         if unread:
             advice = "use literals, or the setting schedules"
-            raise NuvomError(f"only an import tells its {unread}: {advice}.")
+            raise NuvomError(f"its {unread} can only be known by importing the module: {advice}.")
         return rule_of_task(task.options["schedule"], task.options.get("timezone_name"))
 
     def _definition(self, name: str) -> TaskDefinition:
@@ -142,7 +142,7 @@ class _Reading:
         named = [one for one in unknown_options(entry) if one in entry.dynamic_options]
         if named:
             reason = "which schedulers do not run: the default is used."
-            self._notes.append(f"{name} sets {', '.join(named)} in code, {reason}")
+            self._notes.append(f"{name} computes {', '.join(named)} in code, {reason}")
         return definition_of(entry)
 
 

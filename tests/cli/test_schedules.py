@@ -255,7 +255,8 @@ def test_a_zone_whose_clocks_never_change_has_no_such_fires(tmp_path: Path) -> N
     [
         (("0 25 * * *",), "      ^^ column 3"),
         (("0 0 30 2 *",), "a day that some month has"),
-        (("0 0 * * *", "--timezone", "Europe/Bern"), "the IANA name of a time zone"),
+        (("0 0 * * *", "--timezone", "Europe/Berln"), 'Did you mean "Europe/Berlin"'),
+        (("0", "0", "tasks.py", "tasks.py", "tasks.py"), "Put the expression in quotation marks"),
     ],
 )
 def test_a_wrong_expression_or_zone_is_a_usage_error(
@@ -436,11 +437,25 @@ def test_a_store_without_schedules_refuses_a_scheduler(
     assert "schedules none" in invoke("status").out
 
 
-def test_doctor_and_status_miss_a_scheduler_for_what_is_declared(project: Path) -> None:
+def test_doctor_and_status_tell_what_becomes_of_declared_schedules(project: Path) -> None:
     (project / "tasks.py").write_text(
         'from nuvom import task\n@task(schedule="@daily")\ndef report(): ...\n'
     )
+    table = "[schedules.typo]\ntask = 'tasks.reprot'\ninterval = 60\n"
+    (project / "nuvom.toml").write_text(table)
     assert 0 == invoke("discover", "tasks").code
-    said = "no scheduler has started since tasks.report was declared"
-    assert said in [one["text"] for one in invoke("doctor", "--json").json["checks"]]
-    assert said in invoke("status").out
+    for said in (
+        "declared, and not stored until a scheduler starts: tasks.report",
+        'The schedule "typo" cannot be followed (setting schedules.typo): No task is named '
+        '"tasks.reprot". Did you mean "tasks.report"?',
+    ):
+        assert said in [one["text"] for one in invoke("doctor", "--json").json["checks"]]
+        assert said in invoke("status").out
+    assert "It is declared" in invoke("schedule", "show", "tasks.report").err
+
+
+def test_doctor_misses_schedules_that_only_their_program_sees(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUVOM_SCHEDULER_BACKEND", "memory")
+    assert "in memory, schedules end with the program" in invoke("doctor").out

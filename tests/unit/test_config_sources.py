@@ -98,13 +98,19 @@ def test_tables_come_from_a_file_or_as_json_from_the_environment(tmp_path: Path)
         ("[routes]\n'shop.*' = 'no queue'", "no queue"),
         ("routes = 'shop'", "a table of queues"),
         ("[schedules]\na = 3", "schedules cannot be {'a': 3}.*line 1.*a table of schedules"),
-        ("[schedules.a]\ncron = '@daily'", r"schedules\.a\.task cannot be None .*the full name of a task"),
+        (
+            "[schedules.a]\ncron = '@daily'",
+            r"schedules\.a\.task cannot be None .*the full name of a task",
+        ),
         (
             "[schedules]\na = {task = 't.a', interval = 5}\nb = {task = 't.b', cron = '0 25 * *'}",
             r"schedules\.b\.cron cannot be '0 25 \* \*' .*nuvom\.toml, line 1.*: expected five fields",
         ),
         ("[schedules.a]\ntask = 't.a'\nat = 2030-01-01T00:00:00Z", "again and again"),
-        ("[schedules.a]\ntask = 't.a'\nargs = 3\ninterval = 5", r"schedules\.a\.args cannot be 3 .*a list"),
+        (
+            "[schedules.a]\ntask = 't.a'\nargs = 3\ninterval = 5",
+            r"schedules\.a\.args cannot be 3 .*a list",
+        ),
         ("[schedules.a]\ntask = 't.a'", r"schedules\.a cannot be {'task'.*exactly one of"),
         ("[schedules.a]\ntask = ''\ncron = '@daily'", r"schedules\.a\.task cannot be ''"),
         ("[schedules.a]\ntask = 't.a'\ncrn = '@daily'", 'Did you mean "cron"'),

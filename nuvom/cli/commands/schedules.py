@@ -23,7 +23,7 @@ from nuvom.cli.project import positional_names, reader, writer
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.manifest import read_manifest, tasks_or_nothing, with_kept
 from nuvom.discovery.scan import Hints, scan
-from nuvom.errors import JobNotFound, PayloadError, plural
+from nuvom.errors import JobNotFound, PayloadError, ScheduleNotFound, plural
 from nuvom.scheduler.cron import cron, next_change, zone_of
 from nuvom.scheduler.declared import NO_MANIFEST, Difference, declared_by, difference_in
 from nuvom.scheduler.record import ScheduleRule
@@ -58,6 +58,11 @@ _OVERLAPS = {
     "allow": "it fires while its last job runs",
     "skip": "it does not fire while its last job runs",
     "queue": "one fire waits until its last job has ended",
+}
+_DECLARED = {  # by origin; a program's schedules are not declared
+    "code": "with its task",
+    "settings": "in the settings",
+    "celery": "by a Celery application",
 }
 _SIGNS = {
     "added": ("+", "green"),
@@ -248,7 +253,7 @@ def _facts(one: ScheduleRecord, data: dict[str, Any], now: float) -> dict[str, s
         "waiting": _moment_text(one.waiting_at, zone, now),
         "paused": "" if one.paused_by is None else f"by {one.paused_by}, {ago(one.paused_at, now)}",
         "disabled": one.disabled or "",
-        "declared": "" if one.origin == "program" else f"in {one.origin}",
+        "declared": _DECLARED.get(one.origin, ""),
         "created": _moment_text(one.created_at, zone, now),
     }
 
@@ -280,7 +285,8 @@ def next_(invocation: Invocation, name: str | None, count: int) -> None:
         ]
         for at, one in found
     ]
-    table = Table(("Time", "In", "Schedule", "Task"), rows, right=("In",))
+    columns = ("Time", "In", "Schedule", "Task")
+    table = Table(columns, rows, right=("In",), spared=("Task",))
     empty = "No schedule is active." if name is None else f"{name} does not fire: see its state."
     invocation.out.answer("nuvom.schedule_next/1", data, table, empty=empty)
 
@@ -297,7 +303,14 @@ def _found(
     """Return a schedule. Raises: ScheduleNotFound; CapabilityMissing: the store keeps none."""
     runtime, inspector = opened(invocation)
     store_of(runtime)
-    return Schedule(inspector.schedule(name), runtime), runtime, inspector
+    try:
+        return Schedule(inspector.schedule(name), runtime), runtime, inspector
+    except ScheduleNotFound as error:
+        tasks = tasks_or_nothing(runtime.settings.manifest_file)
+        if name not in declared_by(runtime, tasks).wanted:
+            raise
+        hint = " It is declared, and the next scheduler that starts adds it."
+        raise ScheduleNotFound(name, hint=hint) from error
 
 
 # ---- changes ----------------------------------------------------------------------------
@@ -355,9 +368,10 @@ def delete(invocation: Invocation, name: str, *, yes: bool, dry_run: bool) -> No
     confirm(invocation, what, yes=yes)
     handle.delete()
     _tell(invocation, handle, "deleted")
-    if handle.record.origin != "program":
-        where = f"It is declared in {handle.record.origin}"
-        invocation.out.warn(f"{where}, and comes back with the next start of a scheduler.")
+    where = _DECLARED.get(handle.record.origin)
+    if where is not None:
+        starts = "worker" if handle.record.origin == "celery" else "scheduler"
+        invocation.out.warn(f"It is declared {where}: the next {starts} that starts adds it again.")
 
 
 def _tell(invocation: Invocation, handle: Schedule, change: str) -> None:
@@ -466,7 +480,7 @@ def _step_fields(step: Step) -> list[dict[str, Any]]:
 
 
 @schedule.command()
-@click.argument("expression", type=text, metavar="EXPR")
+@click.argument("words", type=text, nargs=-1, required=True, metavar="EXPR")
 @click.option(
     "--timezone",
     "timezone_name",
@@ -476,13 +490,17 @@ def _step_fields(step: Step) -> list[dict[str, Any]]:
     help="IANA name of the time zone: Europe/Berlin ...",
 )
 @_count_option
-def explain(invocation: Invocation, expression: str, timezone_name: str, count: int) -> None:
+def explain(invocation: Invocation, words: tuple[str, ...], timezone_name: str, count: int) -> None:
     """Say when the cron expression EXPR fires.
 
     With a time zone, also around its next change of the clocks. Quote the expression: nuvom
     schedule explain "0 9 * * MON-FRI". It has five fields, or six with seconds first, or is a
     name such as @daily. No project is needed.
     """
+    expression, *others = words
+    if others:  # a shell puts the names of files in the place of a star
+        example = 'nuvom schedule explain "0 9 * * MON-FRI"'
+        raise click.UsageError(f"Put the expression in quotation marks: {example}")
     rule = ScheduleRule(cron=expression, timezone_name=zone_of(timezone_name).key)
     is_rhythm = cron(expression, timezone_name).is_rhythm
     now, out = SYSTEM_CLOCK.now(), invocation.out

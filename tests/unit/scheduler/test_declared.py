@@ -231,10 +231,13 @@ def test_a_project_that_was_renamed_takes_its_schedules_over(project: Path) -> N
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("@task(schedule=when())\ndef removed(): ...", "only an import tells its schedule"),
+        (
+            "@task(schedule=when())\ndef removed(): ...",
+            "its schedule can only be known by importing",
+        ),
         ("@task(schedule='0 25 * * *')\ndef removed(): ...", "column 3"),
         ("@task(schedule='@daily')\ndef removed(x): ...", "x"),
-        ("@task(schedule='@daily', queue=q())\ndef removed(): ...", "tells its queue"),
+        ("@task(schedule='@daily', queue=q())\ndef removed(): ...", "its queue can only be known"),
         ("@task(**options)\ndef removed(): ...", ""),
         ("if __name__ == '__main__':\n    @task(schedule=5)\n    def removed(): ...", "importing"),
     ],
