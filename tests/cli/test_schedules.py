@@ -444,10 +444,10 @@ def test_doctor_and_status_tell_what_becomes_of_declared_schedules(project: Path
     table = "[schedules.typo]\ntask = 'tasks.reprot'\ninterval = 60\n"
     (project / "nuvom.toml").write_text(table)
     assert 0 == invoke("discover", "tasks").code
+    unread = 'The schedule "typo" cannot be followed (setting schedules.typo): No task is named'
     for said in (
         "declared, and not stored until a scheduler starts: tasks.report",
-        'The schedule "typo" cannot be followed (setting schedules.typo): No task is named '
-        '"tasks.reprot". Did you mean "tasks.report"?',
+        f'{unread} "tasks.reprot". Did you mean "tasks.report"?',
     ):
         assert said in [one["text"] for one in invoke("doctor", "--json").json["checks"]]
         assert said in invoke("status").out

@@ -104,7 +104,7 @@ def test_tables_come_from_a_file_or_as_json_from_the_environment(tmp_path: Path)
         ),
         (
             "[schedules]\na = {task = 't.a', interval = 5}\nb = {task = 't.b', cron = '0 25 * *'}",
-            r"schedules\.b\.cron cannot be '0 25 \* \*' .*nuvom\.toml, line 1.*: expected five fields",
+            r"schedules\.b\.cron cannot be '0 25 \* \*' .*line 1.*: expected five fields",
         ),
         ("[schedules.a]\ntask = 't.a'\nat = 2030-01-01T00:00:00Z", "again and again"),
         (

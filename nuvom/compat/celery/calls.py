@@ -20,7 +20,13 @@ from nuvom.core.guard import engine_call
 from nuvom.core.ids import new_id
 from nuvom.core.job_context import current
 from nuvom.core.options import CallOptions, call_options
-from nuvom.errors import CapabilityMissing, ScheduleError, SerializationError, TaskError
+from nuvom.errors import (
+    CapabilityMissing,
+    NuvomError,
+    ScheduleError,
+    SerializationError,
+    TaskError,
+)
 from nuvom.execution.attempts import current_job
 from nuvom.runtime import current_runtime
 from nuvom.scheduler import planner
@@ -206,7 +212,8 @@ def store_schedules(apps: Sequence[Any]) -> None:
         try:
             wanted = replace(_wanted(store, app, name, entry), origin=_ORIGIN, project=project)
         except _FAULTS as error:
-            _log.error("The periodic task %r does not run: %s", name, error)
+            reason = error.what if isinstance(error, NuvomError) else error
+            _log.error("The periodic task %r does not run: %s", name, reason)
             continue
         seen = store.get(name)
         if seen is None or (seen.origin, seen.project) == (_ORIGIN, project):
