@@ -182,29 +182,30 @@ class Task(Generic[P, R]):
         end: datetime | str | None = None,
         **kwargs: Any,
     ) -> Schedule:
-        """Store a rule that enqueues this call at its fire times; a scheduler follows it.
+        """Make a schedule, which enqueues this call at its fire times, or update it.
 
-        Exactly one of ``at``, ``in_``, ``interval`` and ``cron`` is given. Every other name is an
-        argument of the task's.
+        Give exactly one of ``at``, ``in_``, ``interval`` and ``cron``. Every name that is not
+        listed below is an argument of the task.
 
         Args:
             at: The only fire time; a naive one is in ``timezone_name``, else UTC, with a warning.
             in_: Seconds, or a timedelta, until the only fire.
             interval: Seconds, or a timedelta, between fires, from ``start`` or from now.
-            cron: Five fields, or six with seconds first; or ``@hourly`` and its kin.
+            cron: Five fields, or six with seconds first; or a name such as ``@hourly``.
             timezone_name: The IANA name of the time zone of ``cron``; the default is UTC.
             name: The schedule's identity: one that has it is updated. The default follows from
                 task, arguments and trigger.
-            misfire: About fires that passed while no scheduler ran: ``latest`` (the default) makes
-                up for one, ``skip`` for none, ``all`` for the latest ``misfire_max`` (100).
-            grace: Seconds after which no fire is made up for.
-            overlap: While the job of the last fire is not final: ``allow`` (the default) another,
-                ``skip`` it, or ``queue`` one.
-            jitter: Each job starts up to so many seconds later, at random.
-            start, end: No fire before, and none after.
-        Returns: the schedule's handle, once the schedule is committed.
-        Raises: InvalidSchedule: an option is wrong; CapabilityMissing: no store for schedules; as
-            ``delay`` about arguments and the store. Nothing is stored if this raises.
+            misfire: What to do about fires that were due while no scheduler ran: ``latest`` (the
+                default) makes up for one, ``skip`` for none, ``all`` for the latest
+                ``misfire_max`` (100).
+            grace: Seconds after which a missed fire is not made up for.
+            overlap: What to do while the job of the last fire has not ended: ``allow`` another
+                (the default), ``skip`` the fire, or ``queue`` one.
+            jitter: Delays each job by a random time of up to this many seconds.
+            start, end: The earliest and the latest fire time.
+        Returns: a handle, once the schedule is committed.
+        Raises: InvalidSchedule: an option is wrong; CapabilityMissing: the backend cannot store
+            schedules; and what ``delay`` raises. Nothing is stored if this raises.
         """
         from nuvom.scheduler.schedule import create  # noqa: PLC0415  # few programs need it
 

@@ -55,7 +55,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Schedules": {
         "schedule": Entry("schedules:schedule", "List schedules; show, run, pause or delete one."),
-        "runscheduler": Entry("workers:runscheduler", "Fire schedules, and run no jobs."),
+        "runscheduler": Entry("workers:runscheduler", "Fire schedules without running jobs."),
     },
     "Setup": {
         "config": Entry("config:config", "Show, check and explain the settings."),
@@ -63,7 +63,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "copy": Entry("store:copy", "Move jobs to another store."),
         "export": Entry("store:export", "Write the store's jobs to a file."),
         "import": Entry("store:import_", "Store the jobs of such a file."),
-        "migrate-from": Entry("tasks:migrate_from", "Say what of Celery code runs here."),
+        "migrate-from": Entry("tasks:migrate_from", "Report which Celery code runs on Nuvom."),
         "plugin": Entry("plugin:plugin", "List, test and scaffold plugins."),
         "torture": Entry("checks:torture", "Kill workers, and check that nothing is lost."),
         "completion": Entry("shell:completion", "Set up completion in your shell."),

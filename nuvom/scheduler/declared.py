@@ -262,9 +262,9 @@ def _conflict(seen: ScheduleRecord, wanted: ScheduleRecord) -> str | None:
     A project that was renamed declares the same tasks as before, unlike another one.
     """
     if not seen.is_declared:
-        return "a program has made one of that name"
+        return "a program has made one with this name"
     if seen.project != wanted.project and seen.task != wanted.task:
-        return f"the project {seen.project} declares one of that name, too"
+        return f"the project {seen.project} also declares one with this name"
     return None
 
 

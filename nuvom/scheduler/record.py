@@ -1,7 +1,7 @@
-"""The data of a schedule: its rule, what it enqueues, and how far it is.
+"""The data of a schedule: its rule, what it enqueues, and which fires it has made.
 
 Plain data, as a store keeps it. A store knows only three fields, ``name``, ``revision`` and
-``due_at``; the rest means something to the planner and to readers alone.
+``due_at``; only the planner and readers look at the rest.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ class ScheduleRule(msgspec.Struct, frozen=True, array_like=True, gc=False):
         interval: Seconds between two fires.
         cron: An expression with five fields, or six with seconds first.
         timezone_name: The IANA name of the zone of ``cron``.
-        misfire: What is done about fire times that passed while no scheduler ran: ``skip``,
+        misfire: What to do about fires that were due while no scheduler ran: ``skip``,
             ``latest`` (one fire) or ``all``.
         misfire_max: The most fires that ``all`` makes up for.
         grace: Seconds after which a missed fire is not made up for; None for no limit.
-        overlap: While the last fire's job is not final: ``allow`` another, ``skip`` it, or
-            ``queue`` one.
-        jitter: Each job starts up to so many seconds after its fire time, at random.
-        start, end: No fire before, and none after.
+        overlap: What to do while the job of the last fire has not ended: ``allow`` another,
+            ``skip`` the fire, or ``queue`` one.
+        jitter: Delays each job by a random time of up to this many seconds.
+        start: The earliest fire time.
+        end: The latest fire time.
     """
 
     at: float | None = None
@@ -58,7 +59,7 @@ class ScheduleRule(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def trigger(self) -> tuple[object, ...]:
-        """What decides on the fire times; they stay as they are while it does not change."""
+        """What determines the fire times: while it stays the same, so do they."""
         return self.at, self.interval, self.cron, self.timezone_name, self.start, self.end
 
 
@@ -69,20 +70,22 @@ class ScheduleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         name: Its identity.
         id: A UUID, new for each schedule created under the name; its jobs' ids follow from it.
         rule: When it fires.
-        job: What a fire enqueues, but for the id and the times.
-        expires_secs: After how many seconds a job that has not started expires.
-        origin: Where it was declared: ``code``, ``settings``, ``celery`` (an application of the
-            shim), or ``program`` if it was not.
+        job: What a fire enqueues, except for the id and the times.
+        expires_secs: Seconds after which a job that has not started expires.
+        origin: Where it is declared: ``code``, ``settings`` or ``celery`` (an application of the
+            shim); ``program`` if a program made it.
         created_at: When it was created; an ``interval`` counts from there, unless it has a start.
         next_at: The next fire time; None once there is none.
-        due_at: When a scheduler has to look at it: ``next_at``, None while it is paused, disabled
-            or at its end, earlier than ``next_at`` while a fire waits.
-        last_at: The latest fire time that was dealt with; later ones only follow.
-        waiting_at: A fire that waits until the job of the last one has ended.
+        due_at: When a scheduler has to look at it: ``next_at``, or earlier while a fire waits;
+            None while it is paused, disabled or has ended.
+        last_at: The latest fire time that is done; no earlier one is made any more.
+        waiting_at: The fire time of a fire that waits until the job of the last one has ended.
         recent: Ids of its latest jobs, oldest first, at most ``RECENT``.
-        fired, missed, skipped: How many fires have enqueued a job, were too late, and overlapped.
+        fired: How many fires enqueued a job.
+        missed: How many fires were missed and not made up for.
+        skipped: How many fires were skipped because of an overlap.
         paused_by, paused_at: Who paused it, and when.
-        disabled: Why it does not fire although nobody has paused it, or None.
+        disabled: Why it is disabled, or None.
         revision: Grows with each change; a change that saw another revision is refused.
         project, release: Which project declares it, and the latest version of its code that did;
             the application of the shim has no version.
@@ -147,7 +150,7 @@ _decode = msgspec.msgpack.Decoder(ScheduleRecord).decode
 
 
 class ScheduleChange(NamedTuple):
-    """A change of one schedule, written only if the schedule is still as it was seen.
+    """A change of one schedule, which is written only if nobody has changed it meanwhile.
 
     Attributes:
         name: Of the schedule.

@@ -85,12 +85,12 @@ class Schedule:
 
     @property
     def next_at(self) -> datetime | None:
-        """The next fire time in UTC, as far as is known here; None if there is none."""
+        """The next fire time in UTC as of the last ``refresh``; None if there is none."""
         return _utc(self.record.next_at) if self.state == "active" else None
 
     @property
     def last_at(self) -> datetime | None:
-        """The latest fire time that was dealt with, in UTC."""
+        """The latest fire time that is done, in UTC."""
         return _utc(self.record.last_at)
 
     @property
@@ -100,7 +100,7 @@ class Schedule:
 
     @engine_call
     def next(self, count: int = 1) -> list[datetime]:
-        """Return its next fire times in UTC, at most ``count``; none while it does not fire."""
+        """Return at most ``count`` of its next fire times in UTC; none if it is not active."""
         record = self._refreshed()
         if record.state != "active" or record.next_at is None:
             return []
@@ -118,17 +118,17 @@ class Schedule:
 
     @engine_call
     def pause(self, by: str = "program") -> None:
-        """Keep it from firing until ``resume``. Fires meanwhile are not made up for."""
+        """Stop it from firing until ``resume``, which does not make up for fires in between."""
         self._change(lambda seen, now: planner.paused(seen, by, now))
 
     @engine_call
     def resume(self) -> None:
-        """Undo ``pause``."""
+        """Let it fire again after ``pause``."""
         self._change(planner.resumed)
 
     @engine_call
     def run_now(self) -> Job[Any]:
-        """Enqueue its job now, besides its fire times, whatever state it is in."""
+        """Enqueue a job now, whatever its state; its fire times stay the same."""
         store = store_of(self._runtime)
         while True:
             seen = self._refreshed()
@@ -142,7 +142,7 @@ class Schedule:
 
     @engine_call
     def update(self, **options: Any) -> None:
-        """Change its rule: the options of ``Task.schedule`` but ``name``; others stay.
+        """Change options of ``Task.schedule``, except ``name``; those not given stay.
 
         Raises: InvalidSchedule; ScheduleNotFound.
         """
@@ -155,7 +155,7 @@ class Schedule:
 
     @engine_call
     def delete(self) -> bool:
-        """Remove it; its jobs stay. Returns: False if there was none any more."""
+        """Remove it; its jobs stay. Returns: False if it had been removed already."""
         try:
             self._change(lambda seen, _: ScheduleChange(seen.name, seen.revision, None))
         except ScheduleNotFound:

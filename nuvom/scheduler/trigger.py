@@ -88,7 +88,7 @@ def declared_rule(given: Mapping[str, Any]) -> ScheduleRule:
     """
     for name in _ONCE:
         if given.get(name) is not None:
-            expected = "cron or interval in its place: a declared schedule fires again and again"
+            expected = "cron or interval instead: only programs make schedules that fire once"
             raise InvalidSchedule(name, given[name], expected)
     options = {name: value for name, value in given.items() if value is not None}
     return checked_rule({"timezone_name": "UTC", **options}, 0.0)

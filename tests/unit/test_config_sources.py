@@ -106,7 +106,7 @@ def test_tables_come_from_a_file_or_as_json_from_the_environment(tmp_path: Path)
             "[schedules]\na = {task = 't.a', interval = 5}\nb = {task = 't.b', cron = '0 25 * *'}",
             r"schedules\.b\.cron cannot be '0 25 \* \*' .*line 1.*: expected five fields",
         ),
-        ("[schedules.a]\ntask = 't.a'\nat = 2030-01-01T00:00:00Z", "again and again"),
+        ("[schedules.a]\ntask = 't.a'\nat = 2030-01-01T00:00:00Z", "schedules that fire once"),
         (
             "[schedules.a]\ntask = 't.a'\nargs = 3\ninterval = 5",
             r"schedules\.a\.args cannot be 3 .*a list",

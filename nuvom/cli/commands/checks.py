@@ -66,7 +66,7 @@ def demo(invocation: Invocation, keep: Path | None) -> int:
 def status(invocation: Invocation, job_id: str | None, form: str) -> None:
     """Show workers, queues, schedules, failures and what needs attention; or one job's status.
 
-    Of the job ID it shows the status and, if it failed, why. The last six or more characters of
+    With ID, show the status of this job and, if it failed, why. The last six or more characters of
     an id are enough. An id that never existed is not found: exit 3.
     """
     invocation.out.as_json = invocation.out.as_json or form == "json"

@@ -46,8 +46,8 @@ _STATE_STYLES = {"active": "green", "paused": "yellow", "disabled": "red", "ende
 _BEFORE_CHANGE, _AFTER_CHANGE = 2, 3  # fires shown around a change of the clocks
 _RULES = {
     True: "It follows real time: twice in a repeated hour, not at all in a skipped one.",
-    False: "Times that the clocks skip fire at the first moment after the gap;\n"
-    "times that they show twice fire the first time only.",
+    False: "A time that is skipped fires at the first moment after the gap;\n"
+    "a time that is repeated fires the first time only.",
 }
 _MISFIRES = {
     "skip": "missed fires are not made up for",
@@ -332,9 +332,9 @@ def run(invocation: Invocation, name: str) -> None:
 @schedule.command()
 @_name_argument
 def pause(invocation: Invocation, name: str) -> None:
-    """Keep the schedule NAME from firing until it is resumed.
+    """Stop the schedule NAME from firing until it is resumed.
 
-    Fires that come due meanwhile are not made up for.
+    Fires during the pause are not made up for.
     """
     handle, _, _ = _found(invocation, name, writer)
     handle.pause(by=f"{getpass.getuser()}@{socket.gethostname()}")
@@ -389,9 +389,9 @@ def _tell(invocation: Invocation, handle: Schedule, change: str) -> None:
 
 @schedule.command()
 def diff(invocation: Invocation) -> int:
-    """Show what the next scheduler will add, change and disable when it starts.
+    """Show which declared schedules the next scheduler will add, change or disable.
 
-    Exits 7 if there is a difference, or a declaration that a scheduler cannot follow.
+    Exits 7 if there is a difference, or if a declared schedule cannot be followed.
     """
     runtime, _ = reader(invocation)
     tasks, out = _declared_tasks(runtime.settings), invocation.out
@@ -491,11 +491,11 @@ def _step_fields(step: Step) -> list[dict[str, Any]]:
 )
 @_count_option
 def explain(invocation: Invocation, words: tuple[str, ...], timezone_name: str, count: int) -> None:
-    """Say when the cron expression EXPR fires.
+    """Say what the cron expression EXPR means and when it fires.
 
-    With a time zone, also around its next change of the clocks. Quote the expression: nuvom
-    schedule explain "0 9 * * MON-FRI". It has five fields, or six with seconds first, or is a
-    name such as @daily. No project is needed.
+    EXPR has five fields, or six with seconds first, or is a name such as @daily. Put it in
+    quotation marks: nuvom schedule explain "0 9 * * MON-FRI". With --timezone, the fires around
+    the next change of the clocks are shown too. No project is needed.
     """
     expression, *others = words
     if others:  # a shell puts the names of files in the place of a star
@@ -525,8 +525,8 @@ def explain(invocation: Invocation, words: tuple[str, ...], timezone_name: str, 
         }
         out.json("nuvom.schedule_explanation/1", data)
         return
-    words = describe(rule)
-    out.text(f"{words[:1].upper()}{words[1:]}", "bold")
+    meaning = describe(rule)
+    out.text(f"{meaning[:1].upper()}{meaning[1:]}", "bold")
     out.text("\nNext fires")
     _show_times(out, fires, rule.timezone_name, now)
     if change is not None:

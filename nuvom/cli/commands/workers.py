@@ -37,7 +37,9 @@ _exclude_option = click.option(
     "--exclude-queues", metavar="A,B", help="Serve all queues but these."
 )
 _no_scheduler_option = click.option(
-    "--no-scheduler", is_flag=True, help="Fire no schedules: other workers or a scheduler do."
+    "--no-scheduler",
+    is_flag=True,
+    help="Leave schedules to other workers or to nuvom runscheduler.",
 )
 _log_format_option = click.option(
     "--log-format",
@@ -181,11 +183,11 @@ def runworker(invocation: Invocation, /, **options: Any) -> int:
 @command()
 @_log_format_option
 def runscheduler(invocation: Invocation, /, **options: Any) -> int:
-    """Fire schedules until you stop it, and run no jobs.
+    """Fire schedules until you stop it, without running jobs.
 
-    Workers fire schedules as well, unless they run with --no-scheduler; any number may do so at
-    once. Ctrl-C or SIGTERM ends it at once: exit 130 or 143. SIGHUP starts it again under the same
-    process id, with settings read anew.
+    Workers fire schedules as well, unless they run with --no-scheduler. Run as many of both as you
+    like: no fire is made twice. Ctrl-C or SIGTERM ends it immediately: exit 130 or 143. SIGHUP
+    restarts it under the same process id, with the settings read again.
     """
     code: int = import_module("nuvom.cli.worker").serve_scheduler(invocation, **options)
     return code
@@ -197,7 +199,7 @@ def runscheduler(invocation: Invocation, /, **options: Any) -> int:
 @_exclude_option
 @_no_scheduler_option
 def dev(invocation: Invocation, /, **options: Any) -> int:
-    """Run a worker that picks up changes to your code by itself, and fires schedules.
+    """Run a worker that picks up changes to your code, and fires schedules.
 
     When a file changes, tasks are discovered again and a new worker takes the next job; a job
     that is running finishes on the old code. A syntax error is shown and changes nothing.
