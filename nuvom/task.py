@@ -198,7 +198,7 @@ class Task(Generic[P, R]):
             misfire: What to do about fires that were due while no scheduler ran: ``latest`` (the
                 default) makes up for one, ``skip`` for none, ``all`` for the latest
                 ``misfire_max`` (100).
-            grace: Seconds after which a missed fire is not made up for.
+            grace: How many seconds, or timedelta, late a fire may be made.
             overlap: What to do while the job of the last fire has not ended: ``allow`` another
                 (the default), ``skip`` the fire, or ``queue`` one.
             jitter: Delays each job by a random time of up to this many seconds.

@@ -37,7 +37,7 @@ class ScheduleRule(msgspec.Struct, frozen=True, array_like=True, gc=False):
         misfire: What to do about fires that were due while no scheduler ran: ``skip``,
             ``latest`` (one fire) or ``all``.
         misfire_max: The most fires that ``all`` makes up for.
-        grace: Seconds after which a missed fire is not made up for; None for no limit.
+        grace: How many seconds late a fire may be made; None for no limit.
         overlap: What to do while the job of the last fire has not ended: ``allow`` another,
             ``skip`` the fire, or ``queue`` one.
         jitter: Delays each job by a random time of up to this many seconds.
