@@ -121,6 +121,8 @@ def test_a_wrong_table_is_refused_with_its_name_and_its_line(project: Path) -> N
         assert "The setting schedules.nightly.cron cannot be '0 25 1 1 *'" in answer.err
         assert "nuvom.toml, line 1" in answer.err
         assert "    0 25 1 1 *\n      ^^ column 3" in answer.err
+    (below,) = (line for line in invoke("doctor").out.splitlines() if "column 3" in line)
+    assert below.startswith(" " * len("fail settings  ") + "      ^^")
 
 
 def test_in_production_only_the_manifest_counts(project: Path) -> None:

@@ -253,7 +253,8 @@ def _show_findings(output: Output, findings: Sequence[Check]) -> None:
     indent = len("warn ") + wide + 2
     for finding in findings:
         level = out.paint(finding.level.ljust(4), _STYLES[finding.level])
-        out.line(f"{level} {finding.name:<{wide}}  {clean(finding.text)}")
+        text = clean(finding.text).replace("\n", f"\n{' ' * indent}")
+        out.line(f"{level} {finding.name:<{wide}}  {text}")
         if finding.fix:
             out.line(" " * indent + out.paint(clean(finding.fix), "dim"))
 
