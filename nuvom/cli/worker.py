@@ -156,8 +156,7 @@ def serve_scheduler(invocation: Invocation, **options: Any) -> int:  # as click 
 
         signals.connect(process.stop, process.stop, restart)
         lines = start_lines(loaded.settings, f"scheduler {short_id(process.id)}")
-        active = sum(one.state == "active" for one in Inspector(runtime).schedules())
-        facts = [f"  schedules {active:,} active", *_plugin_lines(runtime)]
+        facts = ["  schedules fired by this process", *_plugin_lines(runtime)]
         tell_start(out, loaded.settings, [*lines, *facts, "Ready. Press Ctrl-C to stop."])
         process.run()
     finally:
