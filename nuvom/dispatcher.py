@@ -154,14 +154,17 @@ class Dispatcher:
 
     def enqueue(self, record: JobRecord) -> str | None:
         """Store ``record``; return the id of the existing job if its key is taken."""
-        if self._can_inspect:
-            existing = self._queue.enqueue(record)
-        else:
-            with self._shown((record,)):
-                existing = self._queue.enqueue(record)
+        existing = self.store(record)
         if existing is None:
             self.tell_enqueued((record,))
         return existing
+
+    def store(self, record: JobRecord) -> str | None:
+        """Do as ``enqueue``, but for telling subscribers."""
+        if self._can_inspect:
+            return self._queue.enqueue(record)
+        with self._shown((record,)):
+            return self._queue.enqueue(record)
 
     def accompanied(self, records: Iterable[JobRecord]) -> list[JobRecord]:
         """Return records with the headers of all middleware, to be stored by the caller.

@@ -169,7 +169,10 @@ def _stores(
     ):
         return queue, results, None
     found = build_backend(find("schedule", name), settings)
-    return queue, results, found.schedules() if isinstance(found, BaseJobQueue) else found
+    if isinstance(found, BaseJobQueue):
+        found = found.schedules()
+        found.inserts_jobs = False  # its own queue is not the one that jobs are for
+    return queue, results, found
 
 
 def _time_of(queue: BaseJobQueue, clock: Clock) -> Clock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import nsmallest
 from itertools import compress
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.rows import Added, ScheduleRemoved, ScheduleStored
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class TableSchedules(BaseScheduleStore):
     """Schedules in the table of a queue, so that a fire and its jobs are one step."""
 
-    inserts_jobs: ClassVar[bool] = True
+    inserts_jobs = True
 
     def __init__(self, queue: TableQueue) -> None:
         self.clock = queue.clock

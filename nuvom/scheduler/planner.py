@@ -222,10 +222,14 @@ def enabled(seen: ScheduleRecord, now: float) -> ScheduleChange:
     return _started_again(replace(seen, disabled=_with_reason(seen.disabled, None)), now)
 
 
-def fired_now(seen: ScheduleRecord, now: float) -> ScheduleChange:
-    """Return the change that fires a schedule once, besides its fire times."""
-    after = replace(seen, recent=(*seen.recent, fire_id(seen, now))[-RECENT:], fired=seen.fired + 1)
-    jobs = (job_of(seen, now, now),)
+def fired_now(seen: ScheduleRecord, job_id: str, now: float) -> ScheduleChange:
+    """Return the change that fires a schedule once, besides its fire times.
+
+    Args:
+        job_id: A new one: a fire time may be the same.
+    """
+    after = replace(seen, recent=(*seen.recent, job_id)[-RECENT:], fired=seen.fired + 1)
+    jobs = (job_of(seen, now, now).replace(id=job_id),)
     return ScheduleChange(seen.name, seen.revision, _settled(after, now), jobs)
 
 

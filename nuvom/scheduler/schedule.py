@@ -26,7 +26,7 @@ from nuvom.scheduler.store import all_records, find_record
 from nuvom.scheduler.trigger import checked_rule, describe, fires_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
@@ -130,13 +130,13 @@ class Schedule:
     def run_now(self) -> Job[Any]:
         """Enqueue a job now, whatever its state; its fire times stay the same."""
         store = store_of(self._runtime)
+        job_id = new_id()  # once, so that there is one job however often the change is refused
         while True:
             seen = self._refreshed()
-            change = planner.fired_now(seen, store.clock.now())
+            change = planner.fired_now(seen, job_id, store.clock.now())
             (job,) = self._runtime.dispatcher.accompanied(change.jobs)
-            if not store.inserts_jobs:
-                self._runtime.queue.enqueue(job)
-            if store.apply([change._replace(jobs=(job,))])[0]:
+            jobs = jobs_with(self._runtime, (job,))
+            if store.apply([change._replace(jobs=jobs)])[0]:
                 self._runtime.dispatcher.tell_enqueued((job,))
                 return Job(job.id, self._runtime, job)
 
@@ -197,6 +197,19 @@ def store_of(runtime: Runtime) -> BaseScheduleStore:
             "memory, file, sqlite, postgres and redis keep them, too",
         )
     return runtime.schedule_store
+
+
+def jobs_with(runtime: Runtime, jobs: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
+    """Return the jobs that a change brings along: all of them if they go to the store of schedules.
+
+    If not, they are enqueued here. Should the change never be written, the fire is made again, and
+    enqueues jobs with the same ids.
+    """
+    if store_of(runtime).inserts_jobs:
+        return tuple(jobs)
+    for job in jobs:
+        runtime.dispatcher.store(job)
+    return ()
 
 
 @engine_call

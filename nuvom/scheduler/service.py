@@ -11,15 +11,14 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom._version import __version__
 from nuvom.core.clock import SYSTEM_CLOCK, LoopWakeup
 from nuvom.core.ids import new_id
 from nuvom.core.views import WorkerInfo
 from nuvom.discovery.manifest import release_of
-from nuvom.errors import NuvomError, ScheduleError
+from nuvom.errors import NuvomError, QueueFull, ScheduleError
 from nuvom.events import BackendFailed, ScheduleFired, ScheduleMissed
 from nuvom.execution.failures import stored_error
 from nuvom.inspection import Inspector
@@ -27,7 +26,7 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.scheduler.declared import reconcile, running_releases
 from nuvom.scheduler.planner import Plan, disabled, job_of, plan
 from nuvom.scheduler.record import ScheduleChange
-from nuvom.scheduler.schedule import store_of
+from nuvom.scheduler.schedule import jobs_with, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,30 +139,31 @@ class Scheduler:
         return min(max(next_at - self._clock.now(), 0.0), LOOK_SECS)
 
     def _fire(self, due: Sequence[ScheduleRecord], now: float) -> None:
-        planned: list[tuple[ScheduleRecord, Plan]] = []
-        changes: list[ScheduleChange] = []
+        fires: list[_Fires] = []
+        others: list[ScheduleChange] = []
+        full: QueueFull | None = None
         for seen in due:
             try:
-                planned.append((seen, plan(seen, now, is_busy=self._is_busy(seen))))
+                found = plan(seen, now, is_busy=self._is_busy(seen))
+                jobs = self._runtime.dispatcher.accompanied(
+                    job_of(seen, at, now) for at in found.fires
+                )
+                to_insert = jobs_with(self._runtime, jobs)
             except ScheduleError as error:  # its time zone is not known here, say
-                changes.append(disabled(seen, error.what, now))
-        jobs = self._runtime.dispatcher.accompanied(
-            job_of(seen, at, now) for seen, found in planned for at in found.fires
-        )
-        left = iter(jobs)
-        fires = [
-            (seen, found, _change(seen, found, tuple(islice(left, len(found.fires)))))
-            for seen, found in planned
-        ]
+                others.append(disabled(seen, error.what, now))
+            except QueueFull as error:  # it stays due, and holds up no other
+                full = error
+            else:
+                change = ScheduleChange(seen.name, seen.revision, found.after, to_insert)
+                fires.append(_Fires(seen, found, jobs, change))
         fires.sort(key=_first_id)
-        if not self._store.inserts_jobs:
-            for job in jobs:
-                self._runtime.queue.enqueue(job)
-        written = self._store.apply([*(change for *_, change in fires), *changes])
-        for (seen, found, change), is_written in zip(fires, written, strict=False):
+        written = self._store.apply([*(one.change for one in fires), *others])
+        for (seen, found, jobs, _), is_written in zip(fires, written, strict=False):
             if is_written:
-                self.fired += len(change.jobs)
-                self._tell(seen, found, change.jobs, now)
+                self.fired += len(jobs)
+                self._tell(seen, found, jobs, now)
+        if full is not None:
+            raise full
 
     def _is_busy(self, seen: ScheduleRecord) -> bool:
         """Whether the job of the last fire is not final."""
@@ -172,9 +172,7 @@ class Scheduler:
         last = Inspector(self._runtime).look(seen.recent[-1])
         return last is not None and not last.status.is_final
 
-    def _tell(
-        self, seen: ScheduleRecord, found: Plan, jobs: tuple[JobRecord, ...], now: float
-    ) -> None:
+    def _tell(self, seen: ScheduleRecord, found: Plan, jobs: list[JobRecord], now: float) -> None:
         bus = self._runtime.bus
         self._runtime.dispatcher.tell_enqueued(jobs)
         if ScheduleFired in bus.active:
@@ -184,14 +182,18 @@ class Scheduler:
             bus.emit(ScheduleMissed(seen.name, found.missed, found.skipped))
 
 
-def _change(seen: ScheduleRecord, found: Plan, jobs: tuple[JobRecord, ...]) -> ScheduleChange:
-    return ScheduleChange(seen.name, seen.revision, found.after, jobs)
+class _Fires(NamedTuple):
+    """What becomes of one schedule that is due."""
+
+    seen: ScheduleRecord
+    found: Plan
+    jobs: list[JobRecord]
+    change: ScheduleChange
 
 
-def _first_id(fire: tuple[ScheduleRecord, Plan, ScheduleChange]) -> str:
-    """Return where a fire stands: by its time, and near others in a store's index of ids."""
-    jobs = fire[2].jobs
-    return jobs[0].id if jobs else ""
+def _first_id(fires: _Fires) -> str:
+    """Return where they stand: by their time, and near others in a store's index of ids."""
+    return fires.jobs[0].id if fires.jobs else ""
 
 
 class SchedulerProcess:

@@ -40,12 +40,12 @@ class BaseScheduleStore(ABC):
 
     Attributes:
         clock: The clock that decides what is due; of a store on a server, the server's.
-        inserts_jobs: Whether ``apply`` stores the jobs of a change in the same step. If not, it
-            ignores them: the scheduler has enqueued them before.
+        inserts_jobs: Whether ``apply`` stores the jobs of a change in the same step, in the queue
+            that they are for. If not, it gets none: they have been enqueued before.
     """
 
     name: ClassVar[str] = ""
-    inserts_jobs: ClassVar[bool] = False
+    inserts_jobs: bool = False
     clock: Clock = SYSTEM_CLOCK
 
     @abstractmethod

@@ -71,7 +71,7 @@ def test_a_role_without_rights_on_their_table_keeps_schedules(tmp_path: Path) ->
             (stored,) = schedules.page()
             assert schedules.get("hourly") == stored
             assert schedules.next_due_at() == stored.due_at == now + 3600
-            assert schedules.apply([planner.fired_now(stored, now)]) == [True]
+            assert schedules.apply([planner.fired_now(stored, new_id(), now)]) == [True]
             assert queue.qsize() == 1
         finally:
             queue.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -37,7 +37,7 @@ class PostgresSchedules(BaseScheduleStore):
         stop: Closes the queue.
     """
 
-    inserts_jobs: ClassVar[bool] = True
+    inserts_jobs = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nuvom.contrib.redis.rows import job_values, listed, number
 from nuvom.core.ids import new_id
@@ -29,7 +29,7 @@ class RedisSchedules(BaseScheduleStore):
         stop: Closes the queue.
     """
 
-    inserts_jobs: ClassVar[bool] = True
+    inserts_jobs = True
 
     def __init__(
         self,

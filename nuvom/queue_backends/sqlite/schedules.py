@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import compress
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nuvom.host.crashpoint import crashpoint
 from nuvom.scheduler.record import ScheduleRecord, admitted
@@ -33,7 +33,7 @@ _FIRST = "SELECT min(due_at) FROM schedules WHERE due_at IS NOT NULL"
 class SQLiteSchedules(BaseScheduleStore):
     """Schedules in the file of a queue."""
 
-    inserts_jobs: ClassVar[bool] = True
+    inserts_jobs = True
 
     def __init__(self, store: SQLiteStore, inserter: Inserter) -> None:
         self.clock = store.clock

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from nuvom.core.ids import new_id
 from nuvom.scheduler import planner
 from nuvom.scheduler.planner import ON_TIME_SECS, WAIT_SECS, plan
 from nuvom.scheduler.record import RECENT, ScheduleRecord, ScheduleRule
@@ -276,7 +277,7 @@ def test_an_update_keeps_the_next_fire_unless_the_trigger_changes(
 def test_run_now_fires_besides_the_fire_times(rule: ScheduleRule, moments: list[float]) -> None:
     seen = born(rule)
     for now in dict.fromkeys(moments):
-        change = planner.fired_now(seen, now)
+        change = planner.fired_now(seen, new_id(), now)
         assert change.after is not None
         assert change.after.next_at == seen.next_at
         assert change.after.fired == seen.fired + 1

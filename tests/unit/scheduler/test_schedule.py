@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import nuvom
+from nuvom.core.ids import new_id
 from nuvom.errors import CapabilityMissing, ScheduleNotFound
 from nuvom.scheduler import planner, schedule
 from nuvom.scheduler.service import Scheduler
@@ -95,6 +97,37 @@ def test_run_now_fires_besides_the_fire_times_in_any_state(
     assert [each.get() for each in one.refresh().jobs] == [12, 12]
 
 
+def test_run_now_at_a_fire_time_makes_a_job_of_its_own(
+    timed: Engine, add: Any, clock: FakeClock
+) -> None:
+    one = add.schedule(5, 7, interval=600)
+    clock.advance(600)
+    Scheduler(timed.runtime).step()
+    one.run_now()
+    one.run_now()
+    assert timed.runtime.queue.qsize() == len({job.id for job in one.refresh().jobs}) == 3
+
+
+def test_run_now_makes_one_job_also_if_the_schedule_changes_meanwhile(
+    timed: Engine, add: Any, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where schedules have a store of their own, the job is enqueued before."""
+    one, store = add.schedule(5, 7, interval=600), timed.runtime.queue.schedules()
+    store.inserts_jobs = False
+    runtime = dataclasses.replace(timed.runtime, separate_schedules=store)
+    apply = store.apply
+
+    def refused_at_first(changes: Any) -> Any:
+        monkeypatch.setattr(store, "apply", apply)
+        clock.advance(1)
+        one.pause()
+        return apply(changes)
+
+    monkeypatch.setattr(store, "apply", refused_at_first)
+    job = schedule.Schedule(one.record, runtime).run_now()
+    assert (timed.runtime.queue.qsize(), one.refresh().jobs) == (1, [job])
+
+
 def test_what_was_deleted_is_gone_and_its_jobs_are_not(
     timed: Engine, add: Any, clock: FakeClock
 ) -> None:
@@ -118,7 +151,7 @@ def test_a_name_that_was_given_anew_is_another_schedule(
     latter = add.schedule(5, 7, interval=900, name="often")
     store = timed.runtime.schedule_store
     assert store is not None
-    assert store.apply([planner.fired_now(former, clock.now())]) == [False]
+    assert store.apply([planner.fired_now(former, new_id(), clock.now())]) == [False]
     assert latter.refresh().record.fired == 0
 
 
@@ -132,7 +165,7 @@ def test_a_change_of_somebody_else_in_between_is_kept(
 
     def interrupted(seen: Any, by: str, now: float) -> Any:
         for act in others:
-            assert store.apply([act(seen, now)]) == [True]
+            assert store.apply([act(seen, new_id(), now)]) == [True]
         return paused(seen, by, now)
 
     monkeypatch.setattr(planner, "paused", interrupted)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Condition, Event
 from typing import Any
 
@@ -15,12 +16,14 @@ from msgspec.structs import replace
 
 import nuvom
 from nuvom.core.record import JobRecord, JobStatus
+from nuvom.errors import QueueFull
 from nuvom.events import JobEnqueued, ScheduleFired, ScheduleMissed
 from nuvom.inspection import Inspector
+from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.scheduler.record import SCHEDULE, SCHEDULED_FOR, ScheduleChange
 from nuvom.scheduler.service import LOOK_SECS, Scheduler
 from nuvom.testing.clock import FakeClock
-from tests.engine import Engine, wait_until
+from tests.engine import Engine, ToyQueue, make_runtime, wait_until, with_backends
 
 HOUR, DAY = 3600.0, 86_400.0
 
@@ -366,3 +369,47 @@ def test_a_store_of_its_own_gets_the_jobs_first_and_once(
     Scheduler(runtime).step()
     assert len(jobs(timed)) == 1
     wait_until(lambda: len(timed.events(ScheduleFired)) == 1)
+
+
+@pytest.mark.parametrize("queue", ["memory", "file", "toy"])
+def test_jobs_go_to_the_queue_also_where_schedules_have_another_queue_s_store(
+    project: Path, queue: str
+) -> None:
+    """The store of ``scheduler_backend`` could hold jobs, too, and no worker would find them."""
+    name = "memory" if queue == "toy" else queue
+    runtime = make_runtime(project, queue_backend=name, scheduler_backend="sqlite")
+    with Engine(with_backends(runtime, ToyQueue() if queue == "toy" else None)) as engine:
+
+        @engine.task
+        def add(x: int, y: int) -> int:
+            return x + y
+
+        made = add.schedule(5, 7, in_=0, name="once")
+        by_hand = made.run_now()
+        Scheduler(engine.runtime).step()
+        assert engine.runtime.queue.qsize() == 2
+        assert by_hand.status == JobStatus.PENDING
+        assert {one.job.id for one in engine.events(JobEnqueued)} > {by_hand.id}
+
+
+def test_a_full_queue_of_another_store_holds_up_no_other_schedule(
+    timed: Engine, clock: FakeClock, add: Any
+) -> None:
+    class Apart(CountingStore):
+        inserts_jobs = False
+
+    class Full(MemoryJobQueue):
+        def enqueue(self, job: JobRecord) -> str | None:
+            if job.queue == "full":
+                raise QueueFull("full", 1, 1)
+            return super().enqueue(job)
+
+    changes = {"separate_schedules": Apart(timed.runtime.schedule_store)}
+    engine = with_backends(runtime_with(timed, changes), Full(clock=clock))
+    blocked = add.options(queue="full").schedule(1, 2, in_=30)
+    add.schedule(3, 4, interval=60)
+    clock.advance(60)
+    with pytest.raises(QueueFull):
+        Scheduler(engine).step()
+    assert engine.queue.qsize() == 1
+    assert blocked.refresh().state == "active", "it is made once there is room"
