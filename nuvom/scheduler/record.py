@@ -149,6 +149,22 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ScheduleRecord).decode
 
 
+def readable(records: Iterable[bytes | memoryview]) -> list[ScheduleRecord]:
+    """Return the schedules that can be read, so that a damaged one holds up no other.
+
+    Raises: PayloadError: there are only damaged ones.
+    """
+    found, error = [], None
+    for record in records:
+        try:
+            found.append(ScheduleRecord.decode(record))
+        except PayloadError as damage:
+            error = damage
+    if error is not None and not found:
+        raise error
+    return found
+
+
 class ScheduleChange(NamedTuple):
     """A change of one schedule, which is written only if nobody has changed it meanwhile.
 

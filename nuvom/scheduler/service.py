@@ -103,8 +103,10 @@ class Scheduler:
 
     def _run_listening(self, waiter: ScheduleWaiter) -> None:
         while not self._stopping.is_set():
-            self._reconcile()
-            wait_secs = self.step()
+            try:
+                self._reconcile()
+            finally:  # what is stored fires, whatever is wrong with what is declared
+                wait_secs = self.step()
             self._failures = 0
             if wait_secs > 0 and not self._stopping.is_set():  # a poke from now on is not missed
                 self._clock.wait(waiter, wait_secs)

@@ -74,7 +74,8 @@ class BaseScheduleStore(ABC):
     def due(self, now: float, limit: int) -> list[ScheduleRecord]:
         """Return at most ``limit`` schedules whose ``due_at`` has come, the earliest first.
 
-        It reads no other schedules: their number does not matter.
+        It reads no other schedules: their number does not matter. Damaged ones hold up no others.
+        Raises: PayloadError: all that are due are damaged.
         """
 
     @abstractmethod

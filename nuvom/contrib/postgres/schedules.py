@@ -13,7 +13,7 @@ from nuvom.contrib.postgres.migration import qualified
 from nuvom.contrib.postgres.protocol import RawCall, unpacked
 from nuvom.contrib.postgres.rows import job_values
 from nuvom.core.ids import new_id
-from nuvom.scheduler.record import ScheduleRecord
+from nuvom.scheduler.record import ScheduleRecord, readable
 from nuvom.scheduler.store import BaseScheduleStore
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class PostgresSchedules(BaseScheduleStore):
 
     def due(self, now: float, limit: int) -> list[ScheduleRecord]:
         """Return the first schedules that are due; see the contract."""
-        return self._read("due_schedules", now, limit)
+        return readable(record for (record,) in self._db.rows("due_schedules", now, limit))
 
     def _read(self, function: str, *values: object) -> list[ScheduleRecord]:
         return [ScheduleRecord.decode(record) for (record,) in self._db.rows(function, *values)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nuvom.contrib.redis.rows import job_values, listed, number
 from nuvom.core.ids import new_id
-from nuvom.scheduler.record import ScheduleRecord
+from nuvom.scheduler.record import ScheduleRecord, readable
 from nuvom.scheduler.store import BaseScheduleStore
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class RedisSchedules(BaseScheduleStore):
 
     def due(self, now: float, limit: int) -> list[ScheduleRecord]:
         """Return the first schedules that are due; see the contract."""
-        return [*map(_record, self._store.run("due_schedules", number(now), number(limit)))]
+        found = self._store.run("due_schedules", number(now), number(limit))
+        return readable(memoryview(value)[_REVISION_BYTES:] for value in found)
 
     def next_due_at(self) -> float | None:
         """Return the earliest ``due_at``, and look at the server's clock; see the contract."""

@@ -7,7 +7,7 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 from nuvom.host.crashpoint import crashpoint
-from nuvom.scheduler.record import ScheduleRecord, admitted
+from nuvom.scheduler.record import ScheduleRecord, admitted, readable
 from nuvom.scheduler.store import BaseScheduleStore
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class SQLiteSchedules(BaseScheduleStore):
 
     def due(self, now: float, limit: int) -> list[ScheduleRecord]:
         """Return the first schedules that are due; see the contract."""
-        rows = self._store.db.read(_DUE, (now, limit))
-        return [ScheduleRecord.decode(record) for (record,) in rows]
+        return readable(record for (record,) in self._store.db.read(_DUE, (now, limit)))
 
     def next_due_at(self) -> float | None:
         """Return the earliest ``due_at``; see the contract."""

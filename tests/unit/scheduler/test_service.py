@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Condition, Event
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 import nuvom
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import QueueFull
-from nuvom.events import JobEnqueued, ScheduleFired, ScheduleMissed
+from nuvom.events import BackendFailed, JobEnqueued, ScheduleFired, ScheduleMissed
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.scheduler.record import SCHEDULE, SCHEDULED_FOR, ScheduleChange
@@ -317,6 +318,32 @@ def test_a_schedule_whose_zone_is_gone_is_disabled_and_holds_up_no_other(
     assert len(jobs(timed)) == 2
     assert broken.refresh().state == "disabled"
     assert "Mars/Olympus" in (broken.record.disabled or "")
+
+
+def test_a_damaged_schedule_is_reported_and_holds_up_no_other(project: Path) -> None:
+    """Not even while what is declared cannot be compared with what is stored."""
+    runtime = make_runtime(project, queue_backend="sqlite", result_backend="sqlite")
+    manifest = runtime.settings.manifest_file
+    manifest.parent.mkdir(exist_ok=True)
+    manifest.write_text('{"version": 1, "tasks": []}')
+    with Engine(runtime) as engine:
+
+        @engine.task
+        def add(x: int, y: int) -> int:
+            return x + y
+
+        add.schedule(1, 2, in_=0, name="damaged")
+        with closing(sqlite3.connect(runtime.settings.db_path)) as connection, connection:
+            connection.execute("UPDATE schedules SET record = x'00'")
+        add.schedule(3, 4, in_=0.01, name="sound")
+        scheduler = Scheduler(runtime)
+        scheduler.start()
+        try:
+            assert engine.wait_for(ScheduleFired).schedule == "sound"
+            assert "a schedule cannot be read" in str(engine.wait_for(BackendFailed).error.message)
+        finally:
+            scheduler.stop()
+        assert runtime.queue.qsize() == 1
 
 
 def changed(seen: Any, after: Any) -> Any:
