@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from math import ceil, floor, inf, isfinite
+from math import ceil, floor, inf
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
@@ -27,6 +27,8 @@ _TRIGGERS = (*_ONCE, "interval", "cron")
 _MISFIRES, _OVERLAPS = ("skip", "latest", "all"), ("allow", "skip", "queue")
 _LEAST_INTERVAL, _LEAST_GRACE, _MOST_SECS = 0.01, 1.0, 1e11
 _FIRST_SPAN_SECS = 60.0
+_FIRST_YEAR, _END_YEAR = 1900, 9000  # what is computed from these years can be a datetime, too
+_END = datetime(_END_YEAR + 1, 1, 1, tzinfo=UTC).timestamp()
 
 
 # ---- checks --------------------------------------------------------------------------------
@@ -129,6 +131,8 @@ def _moment(name: str, value: object, zone: str | None) -> float:
             stacklevel=5,  # where .schedule() is called
         )
         value = value.replace(tzinfo=UTC)
+    if not _FIRST_YEAR <= value.year < _END_YEAR:
+        raise InvalidSchedule(name, value, f"a year from {_FIRST_YEAR} to {_END_YEAR - 1}")
     return value.timestamp()
 
 
@@ -258,7 +262,7 @@ def _just_before(moment: float) -> float:
 
 def _is_within(rule: ScheduleRule, fire: float) -> bool:
     is_early = rule.start is not None and fire < rule.start
-    return not is_early and (rule.end is None or fire <= rule.end) and isfinite(fire)
+    return not is_early and (rule.end is None or fire <= rule.end) and fire < _END
 
 
 # ---- words ---------------------------------------------------------------------------------

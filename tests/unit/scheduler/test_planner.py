@@ -179,7 +179,7 @@ def test_jitter_spreads_jobs() -> None:
     assert 27.0 < max(delays) <= 30.0
 
 
-@given(st.floats(0.01, 1e6), st.integers(1, 10**6), st.floats(0.0, 2e9))
+@given(st.floats(0.01, 1e5), st.integers(1, 10**6), st.floats(0.0, 2e9))
 def test_no_fire_of_an_interval_is_stepped_over(secs: float, number: int, born_at: float) -> None:
     rule, at = ScheduleRule(interval=secs), born_at + number * secs
     assert fire_after(rule, born_at, nextafter(at, -inf)) in (at, born_at + (number - 1) * secs)

@@ -78,6 +78,8 @@ def test_an_expression_that_never_fires_is_refused(add: Any, expression: str) ->
         ({"in_": timedelta(seconds=-1)}, "seconds, 0 or more, or a timedelta"),
         ({"at": 17}, "a datetime"),
         ({"at": "tomorrow"}, "a date and time as in RFC 3339"),
+        ({"at": datetime.min.replace(tzinfo=UTC)}, "a year from 1900 to 8999"),
+        ({"cron": "* * * * *", "start": datetime.max.replace(tzinfo=UTC)}, "a year from 1900 to"),
         ({"interval": 5, "misfire": "sometimes"}, "one of skip, latest, all"),
         ({"interval": 5, "overlap": "never"}, "one of allow, skip, queue"),
         ({"interval": 5, "misfire_max": 0}, "a whole number from 1"),
@@ -143,6 +145,12 @@ def test_start_and_end_bound_the_fires_and_are_fire_times_themselves(
     minute = datetime(2040, 1, 1, tzinfo=UTC)
     found = add.schedule(1, 2, cron="* * * * *", start=minute, end=minute + timedelta(seconds=60))
     assert found.next(9) == [minute, minute + timedelta(seconds=60)]
+
+
+def test_no_fire_is_later_than_a_datetime_can_be(add: Any) -> None:
+    start = datetime(8999, 12, 31, tzinfo=UTC)
+    made = add.schedule(1, 2, interval=timedelta(days=365_000), start=start)
+    assert made.next(3) == [start]
 
 
 def test_a_description_is_plain_english(add: Any) -> None:
