@@ -18,7 +18,7 @@ from nuvom.core.clock import SYSTEM_CLOCK, LoopWakeup
 from nuvom.core.ids import new_id
 from nuvom.core.views import WorkerInfo
 from nuvom.discovery.manifest import release_of
-from nuvom.errors import NuvomError, QueueFull, ScheduleError
+from nuvom.errors import JobNotFound, NuvomError, QueueFull, ScheduleError
 from nuvom.events import BackendFailed, ScheduleFired, ScheduleMissed
 from nuvom.execution.failures import stored_error
 from nuvom.inspection import Inspector
@@ -171,7 +171,10 @@ class Scheduler:
         """Whether the job of the last fire is not final."""
         if seen.rule.overlap == "allow" or not seen.recent:
             return False
-        last = Inspector(self._runtime).look(seen.recent[-1])
+        try:
+            last = Inspector(self._runtime).look(seen.recent[-1])
+        except JobNotFound:  # it was pruned or discarded, or never stored: its unique key was taken
+            return False
         return last is not None and not last.status.is_final
 
     def _tell(self, seen: ScheduleRecord, found: Plan, jobs: list[JobRecord], now: float) -> None:

@@ -211,6 +211,19 @@ def test_a_fire_that_waits_is_made_within_a_second_of_the_end(
     assert [one.status for one in jobs(timed)] == [JobStatus.SUCCESS, JobStatus.PENDING]
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_a_job_that_is_not_kept_any_more_is_not_in_the_way(
+    timed: Engine, clock: FakeClock, add: Any, *, overlap: str
+) -> None:
+    made = add.schedule(1, 2, interval=60, overlap=overlap)
+    scheduler = Scheduler(timed.runtime)
+    live(scheduler, clock, 60)
+    timed.work()
+    assert timed.runtime.control.discard(made.refresh().jobs[0].id)
+    live(scheduler, clock, 60)
+    assert made.refresh().record.fired == 2
+
+
 # ---- idleness, wake-ups, the end --------------------------------------------------------------
 
 
