@@ -274,7 +274,7 @@ def describe(rule: ScheduleRule) -> str:
         return f"once, at {datetime.fromtimestamp(rule.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if rule.interval is not None:
         return f"every {_span(rule.interval)}"
-    words = cron(rule.cron or "", rule.timezone_name).explain()
+    words = cron(rule.cron or "", "UTC").explain()  # this machine may not know the zone
     return f"{words[:1].lower()}{words[1:]} ({rule.timezone_name})"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
@@ -104,6 +105,20 @@ SCHEDULER: dict[str, Any] = {"slots": 0, "scheduler": True}
 
 
 # ---- list, show, next -----------------------------------------------------------------------
+
+
+def test_a_schedule_whose_zone_is_unknown_here_is_shown_beside_the_others(yearly: Path) -> None:
+    make(yearly, "often", 1, 1, interval=600)
+
+    def elsewhere(seen: ScheduleRecord) -> ScheduleRecord:
+        rule = replace(seen.rule, timezone_name="Mars/Olympus")
+        return replace(seen, rule=rule, disabled="its zone", revision=seen.revision + 1)
+
+    change(yearly, elsewhere, "yearly")
+    _, *rows = invoke("schedule", "list", "--plain").rows
+    assert [row[0] for row in rows] == ["often", "yearly"]
+    shown = invoke("schedule", "show", "yearly")
+    assert (shown.code, "Mars/Olympus" in shown.out) == (0, True)
 
 
 def test_schedules_are_listed_with_what_they_do_and_when(yearly: Path) -> None:

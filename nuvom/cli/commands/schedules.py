@@ -23,7 +23,7 @@ from nuvom.cli.project import positional_names, reader, writer
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.manifest import read_manifest, tasks_or_nothing, with_kept
 from nuvom.discovery.scan import Hints, scan
-from nuvom.errors import JobNotFound, PayloadError, ScheduleNotFound, plural
+from nuvom.errors import InvalidSchedule, JobNotFound, PayloadError, ScheduleNotFound, plural
 from nuvom.scheduler.cron import cron, next_change, zone_of
 from nuvom.scheduler.declared import NO_MANIFEST, Difference, declared_by, difference_in
 from nuvom.scheduler.record import ScheduleRule
@@ -573,7 +573,13 @@ def _moment_text(moment: float | None, zone: str, now: float) -> str:
 
 
 def _wall(moment: float, zone: str) -> str:
-    """Return a time as the clocks of a zone show it: ``Mon 2026-11-30 09:00:00 +01:00``."""
-    local = datetime.fromtimestamp(moment, zone_of(zone))
+    """Return a time as the clocks of a zone show it: ``Mon 2026-11-30 09:00:00 +01:00``.
+
+    In UTC if this machine does not know the zone.
+    """
+    try:
+        local = datetime.fromtimestamp(moment, zone_of(zone))
+    except InvalidSchedule:
+        local = datetime.fromtimestamp(moment, UTC)
     offset = f"{local:%z}"
     return f"{local:%a %Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
