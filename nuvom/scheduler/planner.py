@@ -182,7 +182,7 @@ def adjusted(seen: ScheduleRecord, wanted: ScheduleRecord, now: float) -> Schedu
     change = updated(replace(after, rule=seen.rule), rule=wanted.rule, now=now)
     if seen.disabled is None or change.after is None:
         return change
-    return _started_again(replace(change.after, revision=seen.revision), now)
+    return _started_again(seen, replace(change.after, revision=seen.revision), now)
 
 
 def updated(seen: ScheduleRecord, *, rule: ScheduleRule, now: float) -> ScheduleChange:
@@ -208,7 +208,7 @@ def paused(seen: ScheduleRecord, by: str, now: float) -> ScheduleChange:
 
 def resumed(seen: ScheduleRecord, now: float) -> ScheduleChange:
     """Return the change that ends a pause; what came due meanwhile was not missed, but paused."""
-    return _started_again(replace(seen, paused_by=None, paused_at=None), now)
+    return _started_again(seen, replace(seen, paused_by=None, paused_at=None), now)
 
 
 def disabled(seen: ScheduleRecord, reason: str, now: float) -> ScheduleChange:
@@ -219,7 +219,8 @@ def disabled(seen: ScheduleRecord, reason: str, now: float) -> ScheduleChange:
 
 def enabled(seen: ScheduleRecord, now: float) -> ScheduleChange:
     """Return the change that undoes ``disabled``."""
-    return _started_again(replace(seen, disabled=_with_reason(seen.disabled, None)), now)
+    after = replace(seen, disabled=_with_reason(seen.disabled, None))
+    return _started_again(seen, after, now)
 
 
 def fired_now(seen: ScheduleRecord, job_id: str, now: float) -> ScheduleChange:
@@ -233,8 +234,9 @@ def fired_now(seen: ScheduleRecord, job_id: str, now: float) -> ScheduleChange:
     return ScheduleChange(seen.name, seen.revision, _settled(after, now), jobs)
 
 
-def _started_again(after: ScheduleRecord, now: float) -> ScheduleChange:
-    if after.state == "active" and after.rule.at is None:
+def _started_again(seen: ScheduleRecord, after: ScheduleRecord, now: float) -> ScheduleChange:
+    was_active = seen.state == "active"  # then what is due is still to be made
+    if not was_active and after.state == "active" and after.rule.at is None:
         after = replace(after, next_at=_next_after(after, now))
     return ScheduleChange(after.name, after.revision, _settled(after, now))
 

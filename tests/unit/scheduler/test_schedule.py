@@ -83,6 +83,16 @@ def test_a_paused_schedule_does_not_fire_and_is_not_made_up_for(
     assert one.refresh().record.fired == 1
 
 
+def test_to_resume_what_is_not_paused_drops_no_fire(
+    timed: Engine, add: Any, clock: FakeClock
+) -> None:
+    one = add.schedule(1, 2, interval=600)
+    clock.advance(601)
+    one.resume()
+    Scheduler(timed.runtime).step()
+    assert one.refresh().record.fired == 1
+
+
 def test_run_now_fires_besides_the_fire_times_in_any_state(
     timed: Engine, add: Any, clock: FakeClock
 ) -> None:
