@@ -268,11 +268,17 @@ def checked_name(name: object) -> str:
 
 
 def put(store: BaseScheduleStore, wanted: ScheduleRecord) -> ScheduleRecord:
-    """Store a schedule under its name, or update the one that has it; return it as stored."""
+    """Store a schedule under its name, or update the one that has it; return it as stored.
+
+    Raises: InvalidSchedule: code or settings declare the one that has it.
+    """
     while True:
         seen, now = store.get(wanted.name), store.clock.now()
         if seen is None:
             change = planner.created(wanted, now)
+        elif seen.is_declared and seen.disabled is None:
+            expected = f"another name, since a schedule of this name is declared in {seen.origin}"
+            raise InvalidSchedule("name", wanted.name, expected)
         elif not planner.differs(seen, wanted):
             return seen
         else:

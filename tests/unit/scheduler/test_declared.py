@@ -16,6 +16,7 @@ from nuvom.core.ids import new_id
 from nuvom.core.views import WorkerInfo
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.manifest import release_of
+from nuvom.errors import InvalidSchedule
 from nuvom.events import SchedulesReconciled
 from nuvom.runtime import Runtime
 from nuvom.scheduler import planner, service
@@ -215,6 +216,24 @@ def test_schedules_of_programs_and_of_other_projects_stay_as_they_are(project: P
         assert found.problems == reconcile(runtime).problems
         after = stored(runtime)
         assert [mine, alone, other] == [after[one.name] for one in (mine, alone, other)]
+
+
+def test_a_program_takes_a_name_over_only_from_what_is_not_declared_any_more(
+    project: Path,
+) -> None:
+    with opened(project) as runtime:
+        deploy(runtime, BEFORE)
+        reconcile(runtime)
+        store, before = store_of(runtime), stored(runtime)
+        mine = replace(before["tasks.removed"], id=new_id(), origin="program", project="")
+        with pytest.raises(InvalidSchedule, match="a schedule of this name is declared in code"):
+            put(store, mine)
+        assert before == stored(runtime)
+        deploy(runtime, AFTER)
+        reconcile(runtime)
+        put(store, mine)
+        assert "active" == states(runtime)["tasks.removed"]
+        assert reconcile(runtime).is_empty
 
 
 def test_a_project_that_was_renamed_takes_its_schedules_over(project: Path) -> None:
