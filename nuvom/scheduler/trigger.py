@@ -66,8 +66,10 @@ def checked_rule(
     rule = ScheduleRule(**{**({} if base is None else asdict(base)), **fields})
     if rule.cron is not None:
         cron(rule.cron, rule.timezone_name)
-    if rule.end is not None and first_fire(rule, now) is None:
-        raise InvalidSchedule("end", options.get("end"), "a time after the first fire")
+    if (base is None or rule.trigger != base.trigger) and first_fire(rule, now) is None:
+        name = "start" if rule.end is None else "end"
+        expected = "bounds between which it fires: it never would"
+        raise InvalidSchedule(name, options.get(name), expected)
     return rule
 
 

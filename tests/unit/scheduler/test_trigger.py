@@ -85,7 +85,11 @@ def test_an_expression_that_never_fires_is_refused(add: Any, expression: str) ->
         ({"interval": 5, "misfire_max": 0}, "a whole number from 1"),
         ({"interval": 5, "grace": 0.5}, "at least 1 s"),
         ({"interval": 5, "jitter": -1}, "seconds, 0 or more, or a timedelta"),
-        ({"interval": 5, "end": datetime(2001, 1, 1, tzinfo=UTC)}, "a time after the first fire"),
+        ({"interval": 5, "end": datetime(2001, 1, 1, tzinfo=UTC)}, "bounds between which it fires"),
+        (
+            {"at": "2040-01-01T00:00Z", "start": "2041-01-01T00:00Z"},
+            "bounds between which it fires",
+        ),
         ({"interval": 5, "name": "two\nlines"}, "without line breaks"),
         ({"interval": 5, "name": ""}, "a text of 1 to 200 characters"),
     ],
@@ -145,6 +149,14 @@ def test_start_and_end_bound_the_fires_and_are_fire_times_themselves(
     minute = datetime(2040, 1, 1, tzinfo=UTC)
     found = add.schedule(1, 2, cron="* * * * *", start=minute, end=minute + timedelta(seconds=60))
     assert found.next(9) == [minute, minute + timedelta(seconds=60)]
+
+
+def test_a_schedule_that_has_ended_can_be_changed(add: Any, clock: FakeClock) -> None:
+    end = datetime.fromtimestamp(clock.now() + 90, UTC)
+    made = add.schedule(1, 2, interval=60, end=end)
+    clock.advance(100)
+    made.update(misfire="all")
+    assert made.rule.misfire == "all"
 
 
 def test_no_fire_is_later_than_a_datetime_can_be(add: Any) -> None:
