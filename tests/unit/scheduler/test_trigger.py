@@ -85,7 +85,7 @@ def test_an_expression_that_never_fires_is_refused(add: Any, expression: str) ->
         ({"interval": 5, "misfire_max": 0}, "a whole number from 1"),
         ({"interval": 5, "grace": 0.5}, "at least 1 s"),
         ({"interval": 5, "jitter": -1}, "seconds, 0 or more, or a timedelta"),
-        ({"interval": 5, "end": datetime(2001, 1, 1, tzinfo=UTC)}, "bounds between which it fires"),
+        ({"interval": 5, "end": datetime(2001, 1, 1, tzinfo=UTC)}, "between which it fires"),
         (
             {"at": "2040-01-01T00:00Z", "start": "2041-01-01T00:00Z"},
             "bounds between which it fires",
