@@ -378,7 +378,7 @@ class FileJobQueue(TableQueue):
         finally:
             for one in dead.values():
                 one.close()
-        self._rewrite_when_wasteful()
+        self.tidy()
         return records
 
     def _note_stall(self, asked_at: float) -> None:
@@ -404,7 +404,7 @@ class FileJobQueue(TableQueue):
             had_started = read_slots(slots).started
         return [LostDelivery(one, had_started(one.id, one.lease_epoch)) for one in records]
 
-    def _rewrite_when_wasteful(self) -> None:
+    def tidy(self) -> None:
         """Rewrite the log once most of it no longer counts."""
 
         def rewrite(table: Table) -> None:

@@ -103,6 +103,9 @@ class TableQueue(StoreQueue):
     def tell_schedulers(self) -> None:
         """Wake all sleeping schedulers because of this turn's changes."""
 
+    def tidy(self) -> None:
+        """Give back room that is not needed any more, outside of a turn."""
+
     @abstractmethod
     def schedule_waiter(self) -> AbstractContextManager[ScheduleWaiter]:
         """Return what ``BaseScheduleStore.waiter`` promises."""

@@ -33,6 +33,7 @@ class TableSchedules(BaseScheduleStore):
     def apply(self, changes: Sequence[ScheduleChange]) -> list[bool]:
         """Write changes in one turn; see the contract."""
         queue = self._queue
+        queue.tidy()  # no worker does so where schedules have a store of their own
 
         def write(table: Table) -> list[bool]:
             before = table.schedules.head()

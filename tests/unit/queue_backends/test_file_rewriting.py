@@ -7,11 +7,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
 from nuvom.queue_backends.file_log import Log
-from nuvom.testing.builders import make_job, make_settlement
+from nuvom.scheduler.record import ScheduleChange
+from nuvom.testing.builders import make_job, make_schedule, make_settlement
 from tests.unit.queue_backends.stories import open_queue
 
 if TYPE_CHECKING:
@@ -43,6 +45,19 @@ def churn(queue: FileJobQueue) -> None:
         if number > 10 and queue._log.numbers() > first:
             return
     pytest.fail("the log only grows")
+
+
+def test_schedules_alone_do_not_let_the_log_grow(tmp_path: Path) -> None:
+    """No worker takes care of a store that ``scheduler_backend`` names for schedules alone."""
+    queue = opened(tmp_path)
+    schedules, seen = queue.schedules(), make_schedule("often", due_at=0.0)
+    assert schedules.apply([ScheduleChange("often", 0, seen)]) == [True]
+    for fired in range(1, 200):
+        after = replace(seen, fired=fired, revision=seen.revision + 1)
+        assert schedules.apply([ScheduleChange("often", seen.revision, after)]) == [True]
+        seen = after
+    assert queue.store_size().used < 10_000
+    assert opened(tmp_path).schedules().page() == [seen]
 
 
 def full_of_life(queue: FileJobQueue) -> None:
