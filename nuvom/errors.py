@@ -129,10 +129,19 @@ class InvalidSetting(ConfigError):
     message = "The setting {name}{part} cannot be {value!r} ({origin}): expected {expected}.{hint}"
     remedy = "Change the value where it is set; `nuvom config explain {name}` shows all origins."
 
-    def __init__(self, name: str, value: object, expected: str, **place: str) -> None:
-        """Args: place: ``origin``; ``part`` of a table, such as ``.nightly.cron``; a ``hint``."""
-        fields = {"part": "", "hint": "", **place}
-        super().__init__(name=name, value=value, expected=expected, **fields)
+    def __init__(
+        self,
+        name: str,
+        value: object,
+        expected: str,
+        *,
+        origin: str,
+        part: str = "",
+        hint: str = "",
+    ) -> None:
+        """Args: part: Of a table, such as ``.nightly.cron``."""
+        place = {"origin": origin, "part": part, "hint": hint}
+        super().__init__(name=name, value=value, expected=expected, **place)
 
 
 class HooksFailed(ConfigError):

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import asdict
 
 from nuvom.core.record import JobRecord
-from nuvom.errors import PayloadError
+from nuvom.errors import InvalidSchedule, PayloadError
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.transfer import Comparison
 from nuvom.scheduler import planner
-from nuvom.scheduler.record import ScheduleChange, ScheduleRecord, ScheduleRule
+from nuvom.scheduler.record import ScheduleChange, ScheduleRecord
 from nuvom.scheduler.store import PAGE, all_records
+from nuvom.scheduler.trigger import stored_rule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -226,10 +227,12 @@ def from_dict(data: dict[str, Any]) -> ScheduleRecord:
     """Return the schedule that ``to_dict`` described. Raises: PayloadError."""
     try:
         fields = dict(data["schedule"])
-        fields["rule"] = ScheduleRule(**fields["rule"])
+        fields["rule"] = stored_rule(fields["rule"])
         fields["job"] = JobRecord.from_dict(fields["job"])
         fields["recent"] = tuple(fields["recent"])
         return ScheduleRecord.decode(ScheduleRecord(**fields).encode())  # checks all types
+    except InvalidSchedule as error:
+        raise PayloadError(error.what) from error
     except (KeyError, TypeError, ValueError) as error:
         raise PayloadError(f"it is not a schedule of an export ({error})") from error
 

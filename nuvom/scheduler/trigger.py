@@ -98,6 +98,20 @@ def declared_rule(given: Mapping[str, Any]) -> ScheduleRule:
     return checked_rule({"timezone_name": "UTC", **options}, 0.0)
 
 
+def stored_rule(fields: Mapping[str, Any]) -> ScheduleRule:
+    """Return the rule with these fields, as others have stored it. Raises: InvalidSchedule."""
+    given = dict(fields)
+    for name in _MOMENTS:
+        if given.get(name) is not None:
+            try:
+                given[name] = datetime.fromtimestamp(given[name], UTC)
+            except (TypeError, ValueError, OverflowError, OSError):
+                expected = "seconds since the epoch"
+                raise InvalidSchedule(name, given[name], expected) from None
+    checked_rule(given, 0.0)
+    return ScheduleRule(**fields)
+
+
 def _secs(name: str, value: object) -> float:
     secs = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(secs, bool) or not isinstance(secs, int | float) or not 0 <= secs < _MOST_SECS:

@@ -396,6 +396,19 @@ def test_an_import_brings_no_schedule_back_that_was_moved_since(open_store: Open
     assert "disabled" == found(source, "runs").state
 
 
+@pytest.mark.parametrize("rule", [{"interval": 0}, {"interval": -60}, {"cron": "x"}, {"at": "x"}])
+def test_a_line_whose_rule_nobody_could_follow_is_refused(
+    open_store: Open, rule: dict[str, object]
+) -> None:
+    source = open_store("memory")
+    add(source, "runs")
+    (one,) = exported_schedules(source, TransferReport())
+    line = to_dict(one)
+    line["schedule"]["rule"] = rule
+    with pytest.raises(PayloadError, match="cannot be used: expected"):
+        from_dict(line)
+
+
 @pytest.mark.parametrize(
     "line",
     ['{"schedule": {}}', '{"schedule": {"name": 5}}', '{"schedule": []}'],
