@@ -154,9 +154,9 @@ class Dispatcher:
 
     def enqueue(self, record: JobRecord) -> str | None:
         """Store ``record``; return the id of the existing job if its key is taken."""
-        existing = self.store(record)
-        if existing is None:
-            self.tell_enqueued((record,))
+        existing = self._queue.enqueue(record) if self._can_inspect else self.store(record)
+        if existing is None and JobEnqueued in self._bus.active:
+            self._bus.emit(JobEnqueued(record))
         return existing
 
     def store(self, record: JobRecord) -> str | None:
