@@ -112,7 +112,10 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     ("argv", "commands"),
     [
         (["tests/unit", "-k", "a or b", "-x"], ["-m pytest tests/unit -k a or b -x"]),
-        (["--second-python"], [f"-m pytest --second-python {PARALLEL}"]),
+        (
+            ["--second-python", "2026-11-30"],
+            [f"-m pytest --second-python=2026-11-30 {PARALLEL}"],
+        ),
         (
             ["--sample", "2026-11-29"],
             [f"-m pytest --sample=2026-11-29 {PARALLEL} --maxschedchunk=1"],

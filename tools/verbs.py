@@ -53,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         name = verb.__name__
         summary = (verb.__doc__ or "").partition("\n")[0]
         one = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        one.set_defaults(run=verb, slow=False, sample=None, second_python=False)
+        one.set_defaults(run=verb, slow=False, sample=None, second_python=None)
         one.set_defaults(coverage=False, fix=False, serve=False)
         if verb is test:
-            tiers = "[--slow | --sample [DATE] | --second-python]"
+            tiers = "[--slow | --sample [DATE] | --second-python [DATE]]"
             one.usage = f"dev.py test [PATH...] {tiers} [--coverage] [pytest's options]"
             tier = one.add_mutually_exclusive_group()
             tier.add_argument("--slow", action="store_true", help="the slow tier as well")
@@ -69,8 +69,11 @@ def _parser() -> argparse.ArgumentParser:
             )
             tier.add_argument(
                 "--second-python",
-                action="store_true",
-                help="without the tests whose outcome does not depend on the version of Python",
+                metavar="DATE",
+                nargs="?",
+                const=_today(),
+                help="without the tests whose outcome does not depend on the version of Python, and "
+                "half of the others, which have their turn on the next day",
             )
             one.add_argument("--coverage", action="store_true", help="measure branch coverage")
         if verb is lint:
@@ -133,7 +136,8 @@ def _duration(secs: float) -> str:
 def _runs(rest: list[str], options: argparse.Namespace) -> list[list[str]]:
     """Return pytest's arguments for each run, one after the other."""
     chosen = [_from_root(part) for part in rest]
-    chosen += ["--slow"] * options.slow + ["--second-python"] * options.second_python
+    chosen += ["--slow"] * options.slow
+    chosen += [f"--second-python={options.second_python}"] if options.second_python else []
     chosen += [f"--sample={options.sample}"] if options.sample else []
     if rest:  # those that somebody names run one by one, under a debugger if need be
         return [chosen]
