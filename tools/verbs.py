@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="DATE",
                 nargs="?",
                 const=_today(),
-                help="without the tests whose outcome does not depend on the version of Python, and "
-                "half of the others, which have their turn on the next day",
+                help="without the tests whose outcome does not depend on the version of Python and "
+                "half of the others, whose turn is the next day",
             )
             one.add_argument("--coverage", action="store_true", help="measure branch coverage")
         if verb is lint:
