@@ -171,6 +171,8 @@ class Dispatcher:
 
         Each is sent on its own, also where all are stored in one step.
         """
+        if not self._bus.middleware:
+            return list(records)
         sent = []
         for record in records:
             with self._sent(record) as accompanied:

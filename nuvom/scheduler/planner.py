@@ -88,7 +88,9 @@ def _due(seen: ScheduleRecord, now: float) -> tuple[list[float], int, float | No
     was_outage = now - first > ON_TIME_SECS
     most = rule.misfire_max if rule.misfire == "all" else 1
     most = most if was_outage else MOST_COUNTED
-    latest, count = fires_until(rule, seen.created_at, first, now=now, most=most)
+    latest, count = [first], 1  # of a schedule that fires once
+    if rule.at is None:
+        latest, count = fires_until(rule, seen.created_at, first, now=now, most=most)
     late_secs = inf if rule.grace is None else rule.grace
     if was_outage and rule.misfire == "skip":
         late_secs = min(late_secs, ON_TIME_SECS)

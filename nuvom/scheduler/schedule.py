@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
+    from nuvom.dispatcher import Dispatcher
     from nuvom.registry.registry import TaskDefinition
     from nuvom.scheduler.store import BaseScheduleStore
 
@@ -135,7 +136,7 @@ class Schedule:
             seen = self._refreshed()
             change = planner.fired_now(seen, job_id, store.clock.now())
             (job,) = self._runtime.dispatcher.accompanied(change.jobs)
-            jobs = jobs_with(self._runtime, (job,))
+            jobs = jobs_with(store, self._runtime.dispatcher, (job,))
             if store.apply([change._replace(jobs=jobs)])[0]:
                 self._runtime.dispatcher.tell_enqueued((job,))
                 return Job(job.id, self._runtime, job)
@@ -199,16 +200,18 @@ def store_of(runtime: Runtime) -> BaseScheduleStore:
     return runtime.schedule_store
 
 
-def jobs_with(runtime: Runtime, jobs: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
+def jobs_with(
+    store: BaseScheduleStore, dispatcher: Dispatcher, jobs: Iterable[JobRecord]
+) -> tuple[JobRecord, ...]:
     """Return the jobs that a change brings along: all of them if they go to the store of schedules.
 
     If not, they are enqueued here. Should the change never be written, the fire is made again, and
     enqueues jobs with the same ids.
     """
-    if store_of(runtime).inserts_jobs:
+    if store.inserts_jobs:
         return tuple(jobs)
     for job in jobs:
-        runtime.dispatcher.store(job)
+        dispatcher.store(job)
     return ()
 
 

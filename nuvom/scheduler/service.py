@@ -141,16 +141,14 @@ class Scheduler:
         return min(max(next_at - self._clock.now(), 0.0), LOOK_SECS)
 
     def _fire(self, due: Sequence[ScheduleRecord], now: float) -> None:
-        fires: list[_Fires] = []
+        dispatcher, fires = self._runtime.dispatcher, list[_Fires]()
         others: list[ScheduleChange] = []
         full: QueueFull | None = None
         for seen in due:
             try:
                 found = plan(seen, now, is_busy=self._is_busy(seen))
-                jobs = self._runtime.dispatcher.accompanied(
-                    job_of(seen, at, now) for at in found.fires
-                )
-                to_insert = jobs_with(self._runtime, jobs)
+                jobs = dispatcher.accompanied([job_of(seen, at, now) for at in found.fires])
+                to_insert = jobs_with(self._store, dispatcher, jobs)
             except ScheduleError as error:  # its time zone is not known here, say
                 others.append(disabled(seen, error.what, now))
             except QueueFull as error:  # it stays due, and holds up no other
