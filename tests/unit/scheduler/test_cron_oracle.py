@@ -159,3 +159,10 @@ def test_r16_an_expression_fires_on_the_days_of_the_calendar(day: str) -> None:
     first = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp()
     found = fires(expression, "UTC", first, first + len(days) * 86_400)
     assert wanted == [datetime.fromtimestamp(fire, UTC).date() for fire in found]
+
+
+def test_f32_a_time_of_a_repeated_hour_has_passed_when_the_hour_comes_again() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    second_pass = datetime(2026, 10, 25, 2, 10, fold=1, tzinfo=berlin).timestamp()
+    next_day = datetime(2026, 10, 26, 2, 30, tzinfo=berlin).timestamp()
+    assert cron("30 2 * * *", berlin.key).after(second_pass) == next_day
