@@ -17,6 +17,15 @@ GONE_LEASES = 20
 """A worker without a heartbeat for this many leases is no longer shown."""
 
 
+_BEATS_PER_LEASE = 6
+_LONGEST_BEAT_SECS = 5.0
+
+
+def beat_secs(lease_secs: float) -> float:
+    """Return how many seconds pass between two heartbeats of a process."""
+    return min(lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
+
+
 class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One worker process, or a scheduler in a process of its own, as it announced itself.
 

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from nuvom.core.record import JobStatus
+from nuvom.core.views import beat_secs
 from nuvom.events import BackendFailed, JobDead, JobReaped
 from nuvom.execution.failures import stored_error
 
@@ -25,8 +26,6 @@ _TICK_SECS = 0.25
 _UNPARK_SECS = 1.0
 _PRUNE_SECS = 60.0
 _PRUNE_LIMIT = 1000  # jobs removed per call
-_BEATS_PER_LEASE = 6
-_LONGEST_BEAT_SECS = 5.0
 
 
 class Maintenance:
@@ -53,7 +52,7 @@ class Maintenance:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._control = queue.control_version()
-        self.beat_secs = min(context.lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
+        self.beat_secs = beat_secs(context.lease_secs)
         self._tick_secs = min(_TICK_SECS, self.beat_secs)
         self._next_beat = self._next_unpark = self._next_prune = self._next_reap = 0.0
         self._gives_time = False

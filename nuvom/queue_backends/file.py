@@ -26,7 +26,7 @@ from nuvom.core.clock import SYSTEM_CLOCK, Clock, boot_id
 from nuvom.core.ids import valid_name
 from nuvom.core.record import JobRecord
 from nuvom.core.transitions import Change, LostDelivery
-from nuvom.core.views import StoreSize
+from nuvom.core.views import StoreSize, beat_secs
 from nuvom.errors import BackendUnavailable, NuvomError
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.files import (
@@ -383,9 +383,9 @@ class FileJobQueue(TableQueue):
 
     def _note_stall(self, asked_at: float) -> None:
         """Let all workers beat first if the store was locked too long for any heartbeat."""
-        now, beat_secs = self.clock.monotonic(), min(self.lease_secs / 6, 5.0)
-        if now - asked_at > beat_secs:
-            self._stalled_until = now + beat_secs
+        now, secs = self.clock.monotonic(), beat_secs(self.lease_secs)
+        if now - asked_at > secs:
+            self._stalled_until = now + secs
 
     def lost_by(self, owner: str, holder: Holder) -> list[LostDelivery]:
         rows = list(holder.held.values())

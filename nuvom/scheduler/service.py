@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nuvom._version import __version__
 from nuvom.core.clock import SYSTEM_CLOCK, LoopWakeup
 from nuvom.core.ids import new_id
-from nuvom.core.views import WorkerInfo
+from nuvom.core.views import WorkerInfo, beat_secs
 from nuvom.discovery.manifest import release_of
 from nuvom.errors import JobNotFound, NuvomError, QueueFull, ScheduleError
 from nuvom.events import BackendFailed, ScheduleFired, ScheduleMissed
@@ -43,8 +43,6 @@ _LEAST_LOOK_SECS = 1.0  # between two looks at what code workers run
 _BATCH = 1000  # schedules fired in one step
 _RETRY_SECS = (0.1, 0.5, 1.0, 2.0, 5.0)  # after consecutive failures of the store
 _END_SECS = 10.0  # a store that hangs must not keep a process from its end
-_BEATS_PER_LEASE = 6
-_LONGEST_BEAT_SECS = 5.0
 
 
 class Scheduler:
@@ -216,8 +214,7 @@ class SchedulerProcess:
         self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
         self._wakeup = LoopWakeup()
         self._is_stopping = False
-        lease_secs = runtime.settings.lease_secs
-        self._beat_secs = min(lease_secs / _BEATS_PER_LEASE, _LONGEST_BEAT_SECS)
+        self._beat_secs = beat_secs(runtime.settings.lease_secs)
 
     def run(self) -> None:
         """Fire schedules until ``stop``, or until ``nuvom workers stop`` ends it.
@@ -225,9 +222,9 @@ class SchedulerProcess:
         Raises: QueueError: the store cannot be used at the start.
         """
         self._runtime.queue.start()
-        self._announce()
-        self.scheduler.start()
         try:
+            self._announce()
+            self.scheduler.start()
             while not self._is_stopping:
                 SYSTEM_CLOCK.wait(self._wakeup, self._beat_secs)
                 self._tell_store(self._beat)

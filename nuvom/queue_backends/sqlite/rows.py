@@ -14,7 +14,7 @@ from msgspec import UNSET
 from nuvom.core.clock import boot_id
 from nuvom.core.record import FINAL, JobRecord, JobStatus
 from nuvom.core.transitions import LostDelivery
-from nuvom.core.views import WorkerInfo
+from nuvom.core.views import WorkerInfo, beat_secs
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.start_marks import read_slots
 from nuvom.host.worker_lock import find_dead, is_alive, is_gone
@@ -265,10 +265,10 @@ class RowChanges:
     def _has_stalled(self, asked_at: float) -> bool:
         """Whether the store was locked too long for any heartbeat; if so, all may beat first."""
         now = self.store.clock.monotonic()
-        beat_secs = min(self.store.settings.lease_secs / 6, 5.0)
-        if now - asked_at <= beat_secs:
+        secs = beat_secs(self.store.settings.lease_secs)
+        if now - asked_at <= secs:
             return False
-        self._stalled_until = now + beat_secs
+        self._stalled_until = now + secs
         return True
 
     def _give_up(self, recovery: Recovery) -> list[Change]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +27,12 @@ def timed(project: Path, clock: FakeClock) -> Iterator[Engine]:
     runtime = make_runtime(project, clock=clock)
     with Engine(with_backends(runtime, MemoryJobQueue(clock=clock))) as engine:
         yield engine
+
+
+@pytest.fixture
+def add(timed: Engine) -> Any:
+    @timed.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    return add

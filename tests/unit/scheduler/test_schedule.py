@@ -17,15 +17,6 @@ from nuvom.testing.clock import FakeClock
 from tests.engine import Engine, ToyQueue, in_use, with_backends
 
 
-@pytest.fixture
-def add(timed: Engine) -> Any:
-    @timed.task
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    return add
-
-
 def utc(moment: float) -> datetime:
     return datetime.fromtimestamp(moment, UTC)
 

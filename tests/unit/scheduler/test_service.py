@@ -22,20 +22,11 @@ from nuvom.events import BackendFailed, JobEnqueued, ScheduleFired, ScheduleMiss
 from nuvom.inspection import Inspector
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.scheduler.record import SCHEDULE, SCHEDULED_FOR, ScheduleChange
-from nuvom.scheduler.service import LOOK_SECS, Scheduler
+from nuvom.scheduler.service import LOOK_SECS, Scheduler, SchedulerProcess
 from nuvom.testing.clock import FakeClock
 from tests.engine import Engine, ToyQueue, make_runtime, wait_until, with_backends
 
 HOUR, DAY = 3600.0, 86_400.0
-
-
-@pytest.fixture
-def add(timed: Engine) -> Any:
-    @timed.task
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    return add
 
 
 def jobs(engine: Engine) -> list[JobRecord]:
@@ -453,3 +444,15 @@ def test_a_full_queue_of_another_store_holds_up_no_other_schedule(
         Scheduler(engine).step()
     assert engine.queue.qsize() == 1
     assert blocked.refresh().state == "active", "it is made once there is room"
+
+
+def test_an_interrupted_start_leaves_no_scheduler_behind_for_readers(
+    timed: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Scheduler) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Scheduler, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SchedulerProcess(timed.runtime).run()
+    assert Inspector(timed.runtime).schedulers() == []

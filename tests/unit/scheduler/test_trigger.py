@@ -12,16 +12,6 @@ import nuvom
 from nuvom.errors import InvalidSchedule
 from nuvom.scheduler.trigger import describe
 from nuvom.testing.clock import FakeClock
-from tests.engine import Engine
-
-
-@pytest.fixture
-def add(timed: Engine) -> Any:
-    @timed.task
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    return add
 
 
 @pytest.mark.parametrize(
