@@ -43,7 +43,7 @@ from nuvom.errors import (
 )
 from nuvom.hooks import default_hooks
 from nuvom.host.waits import LONGEST_WAIT_SECS, POLL_SECS
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.logs.progress import ProgressDisplay
 from nuvom.runtime import Runtime, current_runtime
 from nuvom.scheduler.record import fire_of

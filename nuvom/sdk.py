@@ -15,7 +15,7 @@ from nuvom.core.record import JobStatus
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.discovery.stub import definition_of, stand_in
 from nuvom.errors import TaskNotFound, WaitInsideTask, did_you_mean
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.job import Job, wait_for_final
 from nuvom.registry.registry import TaskDefinition
 from nuvom.runtime import current_runtime

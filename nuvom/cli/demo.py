@@ -8,15 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nuvom.cli import exit_codes, views
+from nuvom.cli import exit_codes, tables
 from nuvom.cli.commands.scaffold import write_project
-from nuvom.cli.output import duration, one_line, quoted
+from nuvom.cli.output import one_line, quoted
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.errors import plural
 from nuvom.execution.attempts import current_job
-from nuvom.inspection import Inspector
+from nuvom.inspection import views
+from nuvom.inspection.formats import duration
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 from nuvom.scheduler.record import fire_of
 from nuvom.task import task
@@ -202,7 +204,7 @@ def _watch(
         ended = [one for _, one in pairs if one.status.is_final]
         for one in ended:
             if one.record.id not in shown and not out.as_json and not out.quiet:
-                out.text(_end_text(one), views.STATUS_STYLES[one.status])
+                out.text(_end_text(one), tables.STATUS_STYLES[one.status])
             shown.add(one.record.id)
         if len(ended) == len(expected) + FIRES or clock.monotonic() > deadline:
             return pairs

@@ -8,68 +8,43 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nuvom._version import __version__
 from nuvom.cli.commands.tasks import changes_text
-from nuvom.cli.output import ago
-from nuvom.cli.project import store_place
-from nuvom.cli.views import short_id
 from nuvom.config.project import STATE_DIR, check_state_dir
 from nuvom.config.sources import load, problems
 from nuvom.core.record import JobStatus
-from nuvom.discovery.manifest import by_any_name, diff, read_manifest, tasks_or_nothing
+from nuvom.discovery.manifest import by_any_name, diff, read_manifest
 from nuvom.discovery.scan import Hints, scan
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, NuvomError, PayloadError, plural
 from nuvom.host.worker_lock import count_workers
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.overview import OF_THE_STATE, Check, store_place
+from nuvom.inspection.views import short_id
 from nuvom.plugins.loader import find_entries
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.sqlite.salvage import salvage
 from nuvom.registry.signature import Binder
 from nuvom.runtime import build_runtime
-from nuvom.scheduler.declared import declared_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobRecord
-    from nuvom.core.views import WorkerInfo
-    from nuvom.discovery.entries import TaskEntry
     from nuvom.discovery.scan import Scan
     from nuvom.runtime import Runtime
-    from nuvom.scheduler.record import ScheduleRecord
     from nuvom.serialization.base import Codec
 
 _LEAST_FREE_BYTES = 200 << 20
 _SHOWN = 5
-_MOST_RUNNING = 10_000  # jobs whose worker is looked for
-_TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
 _WAITING = (JobStatus.PENDING, JobStatus.PARKED)
-_OVERDUE_SECS = 60.0  # twice the longest sleep of a scheduler
-
-
-class Check(NamedTuple):
-    """The result of one check.
-
-    Attributes:
-        name: The part that was checked, in one word.
-        level: ``warn``: it works, but perhaps not as intended.
-        fix: What to do about it, or empty.
-        code: The class of the underlying error, or empty.
-    """
-
-    name: str
-    level: Literal["ok", "warn", "fail"]
-    text: str
-    fix: str = ""
-    code: str = ""
 
 
 def _failed(name: str, error: NuvomError) -> Check:
@@ -215,136 +190,7 @@ def _promises(runtime: Runtime, _: Inspector) -> Iterator[Check]:
             yield Check("promises", one.level, f"{one.setting}: {one.means}", one.fix)
 
 
-def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
-    workers, other_code = inspector.workers(), inspector.other_code()
-    alive = sum(one.state != "silent" for one in workers)
-    yield Check("workers", "ok", f"{alive} alive")
-    for one in workers:
-        place = f"{short_id(one.id)} (pid {one.pid} on {one.host})"
-        if one.state == "silent":
-            text = f"{place} has not been heard from for {one.beat_age_secs:.0f} s"
-            fix = "Other workers take its jobs back." if alive else _TAKES_BACK
-            yield Check("workers", "warn", text, fix)
-        elif one.version not in ("", __version__):
-            text = f"{place} runs nuvom {one.version}, this is {__version__}"
-            yield Check("workers", "warn", text, "Restart it.")
-        elif one.id in other_code:
-            text = f"{place} runs other code ({one.release}) than {other_code[one.id]}"
-            yield Check("workers", "warn", text, "Restart it.")
-
-
-def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
-    """Yield whether jobs are RUNNING on workers that are not there any more."""
-    running = inspector.pages(statuses=[JobStatus.RUNNING], most=_MOST_RUNNING)
-    orphans = inspector.orphans(running)
-    if orphans:
-        are = f"{plural(len(orphans), 'job')} RUNNING on a worker that has died"
-        is_helped = any(one.state != "silent" for one in inspector.workers())
-        level: Literal["warn", "fail"] = "warn" if is_helped else "fail"
-        fix = "Other workers take its jobs back." if is_helped else _TAKES_BACK
-        yield Check("workers", level, f"{are}, such as {orphans[0].record.id}", fix)
-
-
-def _queues(_: Runtime, inspector: Inspector) -> Iterator[Check]:
-    for stats in inspector.stats():
-        name = stats.queue
-        if stats.paused_by is not None:
-            text = f"{name} is paused by {stats.paused_by}"
-            yield Check("queues", "warn", text, f"To resume it: nuvom queues resume {name}")
-        elif stats.ready and inspector.workers_on(name) == 0:
-            text = f"{plural(stats.ready, 'job')} waiting on {name}, and no worker serves it"
-            yield Check("queues", "warn", text, "Start one: nuvom runworker")
-        if stats.dead:
-            text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
-            yield Check("queues", "warn", text, "See: nuvom errors")
-
-
-def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
-    for task, count in inspector.parked_tasks().items():
-        for example in inspector.page(statuses=[JobStatus.PARKED], task=task, limit=1):
-            reason = inspector.why(example)
-            if reason is not None:
-                text = f"{plural(count, 'job')} of {task} PARKED: {reason.text}"
-                yield Check("parked", "fail", text, reason.fix)
-
-
-def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
-    """Yield how many schedules there are, who fires them, and which of them cannot run."""
-    found = list(inspector.schedules())
-    states = Counter(one.state for one in found)
-    if found:
-        shown = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
-        yield Check("schedules", "ok", shown)
-    active = [one for one in found if one.state == "active"]
-    yield from _unfired(runtime, inspector, active)
-    tasks = tasks_or_nothing(runtime.settings.manifest_file)
-    yield from _declared(runtime, inspector, tasks, {one.name for one in found})
-    known = by_any_name(tasks)
-    gone = [one for one in active if known and one.task not in known]
-    for one in gone[:_SHOWN]:
-        text = f"{one.name} enqueues {one.task}, which the manifest does not list"
-        fix = f"Give the task its name back, or: nuvom schedule delete {one.name}"
-        yield Check("schedules", "warn", text, fix)
-    disabled = [one for one in found if one.disabled is not None]
-    for one in disabled[:_SHOWN]:
-        text = f"{one.name} is disabled: {one.disabled}"
-        fix = f"If it is no longer needed: nuvom schedule delete {one.name}"
-        yield Check("schedules", "warn", text, fix)
-    more = sum(max(0, len(some) - _SHOWN) for some in (gone, disabled))
-    if more:
-        yield Check("schedules", "warn", f"{more:,} more of these", "See: nuvom schedule list")
-
-
-def _declared(
-    runtime: Runtime, inspector: Inspector, tasks: Sequence[TaskEntry], stored: set[str]
-) -> Iterator[Check]:
-    """Yield declarations that schedulers cannot follow, and those that wait for a scheduler."""
-    declared = declared_by(runtime, tasks)
-    for problem in declared.problems[:_SHOWN]:
-        yield Check("schedules", "warn", problem, "Correct the declaration: nuvom schedule diff")
-    unmade = sorted(declared.wanted.keys() - stored)
-    if unmade and not _schedulers(inspector):
-        names = ", ".join(unmade[:_SHOWN]) + (" ..." if len(unmade) > _SHOWN else "")
-        text = f"declared, and not stored until a scheduler starts: {names}"
-        fix = "Look at nuvom schedule diff, then start one: nuvom runworker"
-        yield Check("schedules", "warn", text, fix)
-
-
-def _schedulers(inspector: Inspector) -> list[WorkerInfo]:
-    return [one for one in inspector.schedulers() if one.state != "silent"]
-
-
-def _unfired(
-    runtime: Runtime, inspector: Inspector, active: Sequence[ScheduleRecord]
-) -> Iterator[Check]:
-    """Yield whether no scheduler runs, and how late the first schedule is that is overdue."""
-    store = runtime.schedule_store
-    if store is None or not active:
-        return
-    count = plural(len(active), "active schedule")
-    first = min(active, key=lambda one: one.due_at or 0.0)
-    now, due_at = store.clock.now(), first.due_at or 0.0
-    overdue = f"{first.name} was due {ago(due_at, now)}"
-    is_late = now - due_at > _OVERDUE_SECS
-    if inspector.sees_processes and not _schedulers(inspector):
-        level: Literal["warn", "fail"] = "fail" if is_late else "warn"
-        text = f"no scheduler runs for {count}"
-        fix = "Start one: nuvom runworker, or nuvom runscheduler"
-        yield Check("schedules", level, f"{text}; {overdue}" if is_late else text, fix)
-    elif is_late:
-        fix = "Look at the log of the workers, and compare the clocks of their machines."
-        yield Check("schedules", "warn", f"{overdue}, and has not fired", fix)
-
-
-_OF_THE_STATE = (_workers, _orphans, _queues, _parked, _schedules)
-_OF_THE_STORE = (_store, _promises, *_OF_THE_STATE)
-
-
-def attention(runtime: Runtime) -> Iterator[Check]:
-    """Yield what is not as it should be with workers, queues, jobs and schedules."""
-    inspector = Inspector(runtime)
-    for look in _OF_THE_STATE:
-        yield from (one for one in look(runtime, inspector) if one.level != "ok")
+_OF_THE_STORE = (_store, _promises, *OF_THE_STATE)
 
 
 # ---- whether waiting jobs still fit the current tasks -----------------------------------

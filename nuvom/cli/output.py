@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import re
 import shlex
 import sys
-from base64 import b64encode
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -24,9 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import click
 
 from nuvom.core.clock import SYSTEM_CLOCK
+from nuvom.inspection.formats import jsonable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from nuvom.core.clock import Clock
     from nuvom.logs.progress import ProgressDisplay
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 1_000_000  # who reads a pipe can scroll or cut; nothing is lost on the way
 _USUAL_WIDTH = 80
 _FOLDED_WIDTH = 24  # enough for a column that wraps
-EXACT = 2**53  # JSON readers represent integers exactly up to here
 # Whole escape sequences first (CSI, OSC up to its end, two-character ones), then the rest.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 # Control characters except tab and newline, direction overrides, line separators, surrogates.
@@ -42,11 +38,6 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SPACES = re.compile(r"\s+")
-_LEAST_SECS = 0.001
-_EXACT_BELOW_SECS = 10  # above this, tenths of a second do not matter
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
-
-
 # ---- text -------------------------------------------------------------------------------
 
 
@@ -60,90 +51,12 @@ def one_line(text: str) -> str:
     return _SPACES.sub(" ", clean(text)).strip()
 
 
-def duration(secs: float) -> str:
-    """Format seconds for people: ``850 ms``, ``14 s``, ``3 min 5 s``, ``2 d 4 h``."""
-    if secs < _LEAST_SECS:
-        return "<1 ms" if secs > 0 else "0 s"
-    if secs < 1:
-        return f"{secs * 1000:.0f} ms"
-    if secs < _EXACT_BELOW_SECS:
-        return f"{secs:.1f} s".replace(".0 ", " ")
-    whole = round(secs)
-    for index, (size, unit) in enumerate(_UNITS):
-        if whole >= size:
-            smaller, name = _UNITS[index + 1] if index + 1 < len(_UNITS) else (1, "s")
-            rest = whole % size // smaller
-            return f"{whole // size} {unit} {rest} {name}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
-
-
-def ago(moment: float | None, now: float) -> str:
-    """Return how long ago ``moment`` was, or how far ahead: ``3 min ago``, ``in 14 s``."""
-    if moment is None:
-        return "-"
-    secs = abs(moment - now)
-    rough = next((f"{secs / size:.0f} {unit}" for size, unit in _UNITS if secs >= size), "")
-    rough = rough or f"{max(1, round(secs))} s"
-    if moment > now:
-        return f"in {rough}"
-    return "now" if secs < 1 else f"{rough} ago"
-
-
-def rfc3339(moment: float | None) -> str | None:
-    """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond; 0 means no time."""
-    if not moment:
-        return None
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
 def quoted(path: object) -> str:
     """Return a path that can be pasted into a shell, quoted if needed."""
     text = clean(str(path))
     if sys.platform == "win32":
         return f'"{text}"' if " " in text else text
     return shlex.quote(text)
-
-
-# ---- JSON -------------------------------------------------------------------------------
-
-
-def jsonable(data: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return ``data`` with every value in plain JSON types, without loss of meaning.
-
-    Integers beyond 2^53 become text, under a key that ends in ``_str``.
-    """
-    return {
-        f"{key}_str" if _is_large(value) else str(key): _plain(value) for key, value in data.items()
-    }
-
-
-def _is_large(value: object) -> bool:
-    return isinstance(value, int) and abs(value) > EXACT
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401, PLR0911  # any value of a job, as plain JSON types
-    match value:
-        case None | bool():
-            return value
-        case int():
-            return str(value) if _is_large(value) else int(value)
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case Mapping():
-            return jsonable(value)
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case set() | frozenset():
-            return sorted((_plain(item) for item in value), key=repr)
-        case datetime() | date() | time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case bytes() | bytearray() | memoryview():
-            return b64encode(bytes(value)).decode("ascii")
-    # ``str`` also converts enums that are strings; JSON cannot hold half of a surrogate pair.
-    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 # ---- streams ----------------------------------------------------------------------------

@@ -24,13 +24,13 @@ import click
 from nuvom.cli.context import Invocation
 from nuvom.cli.output import clean
 from nuvom.cli.project import project_root
-from nuvom.cli.views import short_id
 from nuvom.config.settings import SETTINGS
 from nuvom.config.sources import load
 from nuvom.discovery.manifest import read_manifest
 from nuvom.discovery.stub import annotation_text
 from nuvom.errors import InvalidArguments, Refused, plural
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.views import short_id
 from nuvom.plugins.loader import find_entries
 from nuvom.runtime import build_runtime
 

@@ -35,7 +35,7 @@ from nuvom.errors import (
     plural,
 )
 from nuvom.events import default_bus
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.log import configure_logging, get_logger, reset_logging
 from nuvom.logs.events import subscribe_logging
 from nuvom.registry.registry import find_name
@@ -86,11 +86,6 @@ def load_settings(invocation: Invocation, root: Path) -> Loaded:
 
 
 # ---- the store --------------------------------------------------------------------------
-
-
-def store_place(settings: Settings) -> Path | None:
-    """Return the file or folder that holds the queue, or None if it is not on disk here."""
-    return {"sqlite": settings.db_path, "file": settings.files_dir}.get(settings.queue_backend)
 
 
 def reader(invocation: Invocation) -> tuple[Runtime, Inspector]:

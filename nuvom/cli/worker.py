@@ -21,8 +21,7 @@ from nuvom._version import __version__
 from nuvom.cli import exit_codes
 from nuvom.cli.output import quoted
 from nuvom.cli.processes import StopSignals, SupervisorLine, replace_self, write_now
-from nuvom.cli.project import folder_or_root, require_marker, store_place
-from nuvom.cli.views import short_id
+from nuvom.cli.project import folder_or_root, require_marker
 from nuvom.config.sources import Loaded, load
 from nuvom.discovery.auto_register import (
     add_import_roots,
@@ -36,7 +35,9 @@ from nuvom.errors import NuvomError, TaskImportFailed, plural
 from nuvom.events import WorkerStarted, default_bus
 from nuvom.hooks import load_hooks
 from nuvom.host import platforms
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.overview import store_place
+from nuvom.inspection.views import short_id
 from nuvom.log import configure_logging, flush_logs, get_logger
 from nuvom.logs.events import subscribe_logging
 from nuvom.plugins.lifecycle import bind_extras, make_extras

@@ -21,7 +21,7 @@ from nuvom.discovery.manifest import by_any_name, read_manifest, release_of
 from nuvom.discovery.stub import definition_of, unknown_options, unread_schedule
 from nuvom.errors import InvalidManifest, NuvomError, TaskNotFound, TaskNotImportable
 from nuvom.events import SchedulesReconciled
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.scheduler import planner
 from nuvom.scheduler.schedule import store_of, wanted_record
 from nuvom.scheduler.store import all_records

@@ -21,7 +21,7 @@ from nuvom.discovery.manifest import release_of
 from nuvom.errors import JobNotFound, NuvomError, QueueFull, ScheduleError
 from nuvom.events import BackendFailed, ScheduleFired, ScheduleMissed
 from nuvom.execution.failures import stored_error
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.scheduler.declared import reconcile, running_releases
 from nuvom.scheduler.planner import Plan, disabled, job_of, plan

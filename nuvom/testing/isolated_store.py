@@ -13,7 +13,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.options import NO_CALL_OPTIONS
 from nuvom.core.record import JobStatus
 from nuvom.dispatcher import Dispatcher
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.job import Job
 from nuvom.runtime import use_runtime
 from nuvom.scheduler.schedule import store_of

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.execution.attempts import current_job
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import Runtime, build_runtime, current_runtime
 from nuvom.task import task
 from nuvom.testing import history

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from tests.cli.shell import call, end_spawned, spawn
 from tests.cli.test_worker import end, until
 from tests.engine import Engine, make_runtime

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.config.sources import load
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import Runtime, build_runtime
 from tests.cli.shell import invoke, run, spawn, status
 

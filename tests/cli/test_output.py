@@ -15,16 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from nuvom.cli.output import (
-    Cell,
-    Stream,
-    Table,
-    ago,
-    clean,
-    duration,
-    jsonable,
-    quoted,
-)
+from nuvom.cli.output import Cell, Stream, Table, clean, quoted
+from nuvom.inspection.formats import ago, duration, jsonable
 from tests.cli.shell import stream
 
 # ---- text -------------------------------------------------------------------------------

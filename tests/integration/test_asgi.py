@@ -146,7 +146,7 @@ def answers() -> bool:
 def ended_jobs(ids: list[str]) -> list[Any]:
     """Return the results of these jobs, which are all that the store has, after a worker's run."""
     program = (
-        "import json, nuvom\nfrom nuvom.inspection import Inspector\n"
+        "import json, nuvom\nfrom nuvom.inspection.inspector import Inspector\n"
         "from nuvom.runtime import current_runtime\n"
         "print(json.dumps({one.record.id: nuvom.Job.load(one.record.id).get(0)\n"
         "    for one in Inspector(current_runtime()).page(limit=10_000)}))"

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from nuvom.contrib.otel import OTelPlugin, instrument, names, spans
 from nuvom.core.record import JobRecord
 from nuvom.events import JobDead, JobReaped
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.plugins.lifecycle import bind_extras, make_extras
 from nuvom.scheduler.service import Scheduler
 from nuvom.testing import make_job

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.cli.output import rfc3339
+from nuvom.inspection.formats import rfc3339
 from nuvom.logs.formats import make_format
 from nuvom.sdk import get_job_status
 from tests.cli.shell import TASKS, invoke

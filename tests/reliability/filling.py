@@ -18,7 +18,7 @@ from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.errors import StorageFull
 from nuvom.events import BackendFailed
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.log import LogHandler
 from nuvom.logs.events import subscribe_logging
 from nuvom.runtime import build_runtime, use_runtime

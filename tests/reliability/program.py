@@ -20,7 +20,7 @@ from nuvom.core.record import FINAL, JobStatus
 from nuvom.events import BackendFailed
 from nuvom.execution import maintenance
 from nuvom.host import crashpoint
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.job import Job
 from nuvom.queue_backends.file import FileJobQueue
 from nuvom.queue_backends.file_log import Log

@@ -16,7 +16,7 @@ from nuvom.cli.processes import own_command
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobSnapshot, JobStatus
 from nuvom.core.transitions import home_of, is_held
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import Runtime
 from nuvom.testing import history
 from tests.lab.servers import POSTGRES, drop_schemas, need_postgres, new_schema

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from tests.engine import LIMIT_SECS
 from tests.reliability import poison, tasks
 from tests.reliability.workspace import Processes, Workspace, unfinished, wait_for

@@ -13,7 +13,7 @@ import pytest
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
 from nuvom.events import ScheduleFired
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.scheduler.planner import created
 from nuvom.scheduler.record import ScheduleRecord, ScheduleRule
 from nuvom.scheduler.service import Scheduler

@@ -22,7 +22,7 @@ import pytest
 
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import Runtime
 from tests.engine import Engine
 from tests.reliability import soak

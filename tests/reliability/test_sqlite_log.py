@@ -15,7 +15,7 @@ import pytest
 from nuvom.config.settings import Settings
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.host import crashpoint
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, checkpoint
 from nuvom.queue_backends.sqlite.queue import _CLAIM_UNDER_PRESSURE
 from nuvom.testing.builders import make_job

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.testing import make_job
 from tests.cli.shell import call, invoke
 from tests.engine import Engine

@@ -13,7 +13,7 @@ import pytest
 
 from nuvom import Job, task
 from nuvom.config.sources import load
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import Runtime, build_runtime
 from tests.cli.shell import end_spawned, spawn
 from tests.engine import LIMIT_SECS, in_use

@@ -14,7 +14,7 @@ from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobSnapshot, JobStatus
 from nuvom.events import EventBus
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.job import Job
 from nuvom.runtime import Runtime, build_runtime
 from nuvom.testing import history

@@ -11,7 +11,7 @@ import pytest
 
 from nuvom.core.record import JobStatus
 from nuvom.errors import AmbiguousJob
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.refusal import Shaped
 from nuvom.testing import make_job

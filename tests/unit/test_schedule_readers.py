@@ -9,7 +9,7 @@ import pytest
 
 from nuvom.core.views import WorkerInfo
 from nuvom.errors import ScheduleNotFound
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.scheduler.cron import next_change
 from nuvom.scheduler.record import SCHEDULE, SCHEDULED_FOR, fire_of

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli import exit_codes, views
+from nuvom.cli import exit_codes, tables
 from nuvom.cli.commands.queues import queues_table
 from nuvom.cli.context import Invocation, command
-from nuvom.cli.output import Table, ago, clean, duration, one_line, quoted, rfc3339
+from nuvom.cli.output import Table, clean, one_line, quoted
 from nuvom.cli.params import FOLDER, format_option, job_ids
-from nuvom.cli.project import project_root, reader, store_place
+from nuvom.cli.project import project_root, reader
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
+from nuvom.inspection import views
+from nuvom.inspection.formats import ago, duration
+from nuvom.inspection.overview import SCHEDULE_STATES, Check, overview
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nuvom.cli.doctor import Check
     from nuvom.cli.output import Output
-    from nuvom.inspection import Inspector
+    from nuvom.inspection.inspector import Inspector
     from nuvom.runtime import Runtime
     from nuvom.testing.torture import TortureReport
 
-_LATEST = 5  # failures that the overview tells of
-_SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _QUEUE_WORDS = {
     "ready": "ready",
     "running": "running",
@@ -72,7 +72,7 @@ def status(invocation: Invocation, job_id: str | None, form: str) -> None:
     invocation.out.as_json = invocation.out.as_json or form == "json"
     runtime, inspector = reader(invocation)
     if job_id is None:
-        _show_overview(invocation.out, runtime, _overview(runtime, inspector))
+        _show_overview(invocation.out, runtime, overview(runtime, inspector))
     else:
         _show_status(invocation.out, runtime, inspector, job_id, only_word=form == "raw")
 
@@ -88,7 +88,7 @@ def _show_status(
         out.text(word)
     else:
         shown = one_line(views.status_text(snapshot, runtime.clock.now()))
-        out.text(shown, views.STATUS_STYLES[word])
+        out.text(shown, tables.STATUS_STYLES[word])
         reason = inspector.why(snapshot)
         if reason is not None:  # beside the status, which scripts read
             out.say(f"{reason.sentence} {reason.fix}".rstrip())
@@ -97,52 +97,12 @@ def _show_status(
             out.hint(f"Traceback and attempts: nuvom inspect job {snapshot.record.id}")
 
 
-def _overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
-    """Return the state of the whole project."""
-    settings, now, processes = runtime.settings, runtime.clock.now(), inspector.processes()
-    workers = [one for one in processes if one.runs_jobs]
-    living = [one for one in processes if one.state != "silent"]
-    groups = inspector.error_groups()
-    found = list(inspector.schedules())
-    upcoming = [one for one in found if one.state == "active" and one.next_at is not None]
-    first = min(upcoming, key=lambda one: one.next_at or 0.0, default=None)
-    return {
-        "project": settings.root,
-        "environment": settings.environment,
-        "backend": settings.queue_backend,
-        "store": store_place(settings),
-        "workers": {
-            "alive": sum(one.runs_jobs for one in living),
-            "silent": sum(one.state == "silent" for one in workers),
-            "slots": sum(one.slots for one in living),
-            "running": sum(one.running for one in living),
-            "schedulers": sum(one.scheduler for one in living),
-        },
-        "queues": [
-            views.queue_data(one, now, inspector.workers_on(one.queue)) for one in inspector.stats()
-        ],
-        "schedules": {
-            **{state: sum(one.state == state for one in found) for state in _SCHEDULE_STATES},
-            "next": None
-            if first is None
-            else {"name": first.name, "task": first.task, "at": rfc3339(first.next_at)},
-        },
-        "failures": {
-            "jobs": sum(one.count for one in groups),
-            "latest": [views.group_data(one) for one in groups[:_LATEST]],
-        },
-        "attention": [
-            one._asdict() for one in import_module("nuvom.cli.doctor").attention(runtime)
-        ],
-    }
-
-
 def _show_overview(out: Output, runtime: Runtime, data: dict[str, Any]) -> None:
     if out.as_json:
         out.json("nuvom.overview/1", data)
         return
-    facts, checks = _overview_facts(data, runtime.clock.now()), import_module("nuvom.cli.doctor")
-    findings = [checks.Check(**one) for one in data["attention"]]
+    facts = _overview_facts(data, runtime.clock.now())
+    findings = [Check(**one) for one in data["attention"]]
     if out.plain:
         rows = [*facts.items(), *((f"{one.level} {one.name}", one.text) for one in findings)]
         out.table(Table(("Part", "State"), rows))
@@ -188,7 +148,7 @@ def _queues_text(queues: Sequence[dict[str, Any]]) -> str:
 
 
 def _schedules_text(schedules: dict[str, Any], now: float) -> str:
-    counts = [f"{schedules[state]:,} {state}" for state in _SCHEDULE_STATES if schedules[state]]
+    counts = [f"{schedules[state]:,} {state}" for state in SCHEDULE_STATES if schedules[state]]
     following = schedules["next"]
     if following is None:
         return ", ".join(counts) or "none"

@@ -9,9 +9,9 @@ from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import config_keys
 from nuvom.cli.project import load_settings, project_root
-from nuvom.cli.views import nuvom_error_data
 from nuvom.config.settings import ALIASES, SETTINGS
 from nuvom.config.sources import explain, problems
+from nuvom.inspection.views import nuvom_error_data
 
 
 @click.group(cls=Group, default="show")

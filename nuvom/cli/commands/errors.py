@@ -11,24 +11,17 @@ from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import confirm, dry_run_option, fingerprints, limit_option, yes_option
 from nuvom.cli.project import reader, writer
-from nuvom.cli.views import (
-    error_data,
-    group_data,
-    id_cell,
-    job_data,
-    jobs_table,
-    moment_cell,
-    trace_text,
-)
+from nuvom.cli.tables import id_cell, jobs_table, moment_cell
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
 from nuvom.errors import FailureNotFound, NuvomError, did_you_mean, plural
+from nuvom.inspection.views import error_data, group_data, job_data, trace_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nuvom.core.views import ErrorGroup
-    from nuvom.inspection import Inspector
+    from nuvom.inspection.inspector import Inspector
 
 _MOST_GROUPS = 1000
 _fingerprint_argument = click.argument("fingerprint", shell_complete=fingerprints)

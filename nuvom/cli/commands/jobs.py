@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli import exit_codes, params, views
+from nuvom.cli import exit_codes, params, tables
 from nuvom.cli.commands.run import interruptible, make_record, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
-from nuvom.cli.output import Table, ago, duration, jsonable, one_line, rfc3339
-from nuvom.cli.project import (
-    find_task,
-    full_name,
-    positional_names,
-    reader,
-    require_known,
-    writer,
-)
+from nuvom.cli.output import Table, one_line
+from nuvom.cli.project import find_task, full_name, positional_names, reader, require_known, writer
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
 from nuvom.core.transitions import RENAMABLE, home_of
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
-from nuvom.inspection import Inspector
+from nuvom.inspection import views
+from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
+from nuvom.inspection.inspector import Inspector
 from nuvom.job import WaitProgress, wait_for_final
 from nuvom.registry.signature import Binder
 from nuvom.scheduler.record import fire_of
@@ -119,13 +114,13 @@ def wait(invocation: Invocation, ids: tuple[str, ...], timeout: float | None) ->
         left = None if deadline is None else max(0.0, deadline - clock.monotonic())
         with interruptible(invocation, job_id):
             snapshot = wait_for_final(runtime, job_id, left, tell=look)
-        code = views.code_of(snapshot)
+        code = tables.code_of(snapshot)
         worst = max(worst, code)
         if not out.as_json:
             status = str(snapshot.status)
-            out.lines([f"{job_id}\t{out.out.paint(status, views.STATUS_STYLES[status])}"])
+            out.lines([f"{job_id}\t{out.out.paint(status, tables.STATUS_STYLES[status])}"])
             if code != exit_codes.OK:
-                out.say("\n".join(views.failure_text(snapshot)))
+                out.say("\n".join(tables.failure_text(snapshot)))
         return views.job_data(snapshot)
 
     def one_of_many(text: str) -> dict[str, Any]:
@@ -230,7 +225,7 @@ def _inspected(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) ->
 def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) -> None:
     status = str(snapshot.status)
     shown = one_line(views.status_text(snapshot, now))
-    out.lines([f"{out.out.paint(shown, views.STATUS_STYLES[status])}  {data['id']}"])
+    out.lines([f"{out.out.paint(shown, tables.STATUS_STYLES[status])}  {data['id']}"])
     cut = "... (all of it: --json)"
     facts = _facts(snapshot, data, now).items()
     out.fields(
@@ -295,7 +290,7 @@ def _attempts(data: dict[str, Any]) -> Table:
                 attempt["outcome"],
                 attempt["started_at"][11:23] if attempt["started_at"] else "-",
                 "-" if took is None else duration(took),
-                views.id_cell(worker) if worker else "-",
+                tables.id_cell(worker) if worker else "-",
                 f"{error['type']}: {error['message']}" if error else "",
             ]
         )
@@ -335,7 +330,7 @@ def recent(
     empty = "No job matches." if is_filtered else "No jobs yet. Enqueue one: nuvom run TASK"
     data = {"jobs": [views.job_data(snapshot) for snapshot in found]}
     invocation.out.answer(
-        "nuvom.jobs/1", data, views.jobs_table(found, runtime.clock.now()), empty=empty
+        "nuvom.jobs/1", data, tables.jobs_table(found, runtime.clock.now()), empty=empty
     )
     if found:
         invocation.out.hint("More about one: nuvom inspect job ID")

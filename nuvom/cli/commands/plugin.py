@@ -18,12 +18,13 @@ from nuvom.cli import exit_codes
 from nuvom.cli.commands.runtestworker import import_file
 from nuvom.cli.commands.scaffold import PLUGIN_TYPES, class_name, write_plugin
 from nuvom.cli.context import Group, Invocation
-from nuvom.cli.output import Cell, Table, duration, quoted
+from nuvom.cli.output import Cell, Table, quoted
 from nuvom.cli.params import FOLDER, plugin_names
 from nuvom.cli.project import folder_or_root, load_settings
 from nuvom.config.project import here
 from nuvom.discovery.auto_register import add_import_roots
 from nuvom.errors import PluginFailed, PluginNotFound, plural
+from nuvom.inspection.formats import duration
 from nuvom.plugins.contracts import Plugin
 from nuvom.plugins.lifecycle import make_extras, plugin_error
 from nuvom.plugins.loader import find_entries, import_object, load_plugins, project_entries

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli.context import Group, Invocation, command
-from nuvom.cli.output import Cell, Table, duration
+from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import confirm, dry_run_option, queue_names, span, yes_option
 from nuvom.cli.project import known_queues, reader, writer
-from nuvom.cli.views import queue_data
 from nuvom.errors import QueueNotFound, plural
+from nuvom.inspection.formats import duration
+from nuvom.inspection.views import queue_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nuvom.inspection import Inspector
+    from nuvom.inspection.inspector import Inspector
     from nuvom.runtime import Runtime
 
 _name_argument = click.argument("name", shell_complete=queue_names)

@@ -12,24 +12,12 @@ from nuvom.cli import exit_codes
 from nuvom.cli.annotations import Converter
 from nuvom.cli.context import Command, Invocation, command
 from nuvom.cli.params import call_of, json_value, moment, queue_names, span, task_names, text
-from nuvom.cli.project import (
-    find_task,
-    folder_or_root,
-    known_queues,
-    manifest_or_nothing,
-    writer,
-)
-from nuvom.cli.views import (
-    code_of,
-    error_data,
-    failure_text,
-    short_id,
-    status_text,
-    value_text,
-)
+from nuvom.cli.project import find_task, folder_or_root, known_queues, manifest_or_nothing, writer
+from nuvom.cli.tables import code_of, failure_text
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
 from nuvom.discovery.stub import definition_of, signature_of, unknown_options
 from nuvom.errors import InvalidArguments, InvalidSetting, TaskNotImportable, did_you_mean
+from nuvom.inspection.views import error_data, short_id, status_text, value_text
 from nuvom.job import wait_for_final
 
 if TYPE_CHECKING:
@@ -39,7 +27,7 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
     from nuvom.core.record import JobRecord, JobSnapshot
     from nuvom.discovery.entries import TaskEntry
-    from nuvom.inspection import Inspector
+    from nuvom.inspection.inspector import Inspector
     from nuvom.logs.progress import ProgressDisplay
     from nuvom.runtime import Runtime
 

@@ -13,14 +13,15 @@ import msgspec
 
 from nuvom.cli.context import Group, Invocation
 from nuvom.cli.project import folder_or_root
-from nuvom.cli.views import code_of, error_data, failure_text, value_text
+from nuvom.cli.tables import code_of, failure_text
 from nuvom.config.sources import load
 from nuvom.core.options import NO_CALL_OPTIONS, call_options
 from nuvom.discovery.auto_register import add_import_roots, loader_for
 from nuvom.discovery.importer import is_interrupt
 from nuvom.discovery.scan import Hints, scan
 from nuvom.errors import TaskImportFailed
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.views import error_data, value_text
 from nuvom.job import wait_for_final
 from nuvom.runtime import Runtime, build_runtime, use_runtime
 

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from nuvom.cli import exit_codes, views
+from nuvom.cli import exit_codes, tables
 from nuvom.cli.context import Group, Invocation
-from nuvom.cli.output import Cell, Table, ago, duration, one_line, rfc3339
+from nuvom.cli.output import Cell, Table, one_line
 from nuvom.cli.params import confirm, dry_run_option, schedule_names, text, yes_option
 from nuvom.cli.project import positional_names, reader, writer
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.manifest import read_manifest, tasks_or_nothing, with_kept
 from nuvom.discovery.scan import Hints, scan
 from nuvom.errors import InvalidSchedule, JobNotFound, PayloadError, ScheduleNotFound, plural
+from nuvom.inspection import views
+from nuvom.inspection.formats import ago, duration, rfc3339
 from nuvom.scheduler.cron import cron, next_change, zone_of
 from nuvom.scheduler.declared import NO_MANIFEST, Difference, declared_by, difference_in
 from nuvom.scheduler.record import ScheduleRule
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobSnapshot
     from nuvom.discovery.entries import TaskEntry
-    from nuvom.inspection import Inspector
+    from nuvom.inspection.inspector import Inspector
     from nuvom.runtime import Runtime
     from nuvom.scheduler.declared import Field, Step
     from nuvom.scheduler.record import ScheduleRecord
@@ -118,7 +120,7 @@ def _row(one: ScheduleRecord, now: float) -> list[Cell | str]:
         one.task,
         Cell(one.state, _STATE_STYLES[one.state]),
         "-" if next_at is None else _next_cell(next_at, now),
-        "-" if one.last_at is None else views.moment_cell(one.last_at, now),
+        "-" if one.last_at is None else tables.moment_cell(one.last_at, now),
         f"{one.fired}",
         f"{one.missed}" if one.missed else "",
         f"{one.skipped}" if one.skipped else "",
@@ -226,7 +228,7 @@ def _show(
         _show_times(out, [_moment(text) for text in data["next"]], one.rule.timezone_name, now)
     if jobs:
         out.text("")
-        out.table(views.jobs_table(jobs, now)._replace(spared=("Schedule", "Attempt")))
+        out.table(tables.jobs_table(jobs, now)._replace(spared=("Schedule", "Attempt")))
 
 
 def _facts(one: ScheduleRecord, data: dict[str, Any], now: float) -> dict[str, str]:

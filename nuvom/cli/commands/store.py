@@ -16,9 +16,10 @@ from nuvom.cli import exit_codes
 from nuvom.cli.context import Invocation, command
 from nuvom.cli.output import Table
 from nuvom.cli.params import dry_run_option
-from nuvom.cli.project import opened, reader, require_known, store_place, writer
+from nuvom.cli.project import opened, reader, require_known, writer
 from nuvom.errors import BackendUnavailable, PayloadError, Refused, plural
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.overview import store_place
 from nuvom.queue_backends.transfer import (
     Comparison,
     Place,

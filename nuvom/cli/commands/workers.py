@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuvom.cli import views
+from nuvom.cli import tables
 from nuvom.cli.context import Group, Invocation, command
-from nuvom.cli.output import Cell, Table, duration
+from nuvom.cli.output import Cell, Table
 from nuvom.cli.params import queue_limits, queue_names, span, worker_ids
 from nuvom.cli.project import reader, writer
 from nuvom.errors import AmbiguousJob, Refused, WorkerNotFound
+from nuvom.inspection import views
+from nuvom.inspection.formats import duration
 
 if TYPE_CHECKING:
     from nuvom.core.views import WorkerInfo
-    from nuvom.inspection import Inspector
+    from nuvom.inspection.inspector import Inspector
 
 _STATE_STYLES = {
     "alive": "green",
@@ -61,14 +63,14 @@ def list_(invocation: Invocation) -> None:
     other_code = inspector.other_code()
     rows: list[list[Cell | str]] = [
         [
-            views.id_cell(one.id),
+            tables.id_cell(one.id),
             Cell(one.state, _STATE_STYLES.get(one.state, "")),
             str(one.pid),
             one.host,
             (", ".join(one.queues) or "all") if one.runs_jobs else "-",
             f"{one.running} of {one.slots}" if one.runs_jobs else "-",
             "yes" if one.scheduler else "-",
-            views.moment_cell(one.started_at, now),
+            tables.moment_cell(one.started_at, now),
             Cell(duration(one.beat_age_secs), "", f"{one.beat_age_secs:.3f}"),
             Cell(one.release or "-", "yellow" if one.id in other_code else "", one.release),
         ]

@@ -16,14 +16,14 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from nuvom.cli.project import positional_names
-from nuvom.cli.views import call_text, error_text, status_text
 from nuvom.contrib.django.models import QueuedJob
 from nuvom.core.guard import engine_call
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
 from nuvom.core.transitions import RETRYABLE
 from nuvom.errors import JobNotFound, NuvomError
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.views import call_text, error_text, status_text
 from nuvom.runtime import current_runtime
 
 if TYPE_CHECKING:

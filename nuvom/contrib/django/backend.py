@@ -30,7 +30,7 @@ from nuvom.contrib.django.results import METADATA, moment, task_of, task_result
 from nuvom.core.guard import engine_call
 from nuvom.core.options import call_options, known_options, task_options
 from nuvom.errors import InvalidTaskOption, JobNotFound, NuvomError
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.job import submit, submit_on_commit
 from nuvom.registry.registry import TaskDefinition, default_registry
 from nuvom.runtime import current_runtime

@@ -13,7 +13,7 @@ from nuvom.contrib.django.results import details, task_result
 from nuvom.core.guard import engine_call
 from nuvom.core.job_context import current
 from nuvom.core.record import JobSnapshot, JobStatus
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import current_runtime
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from nuvom.contrib.prometheus import PrometheusPlugin
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.plugins.lifecycle import bind_extras, make_extras
 from tests.engine import Engine, make_runtime
 

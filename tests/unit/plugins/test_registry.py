@@ -8,7 +8,7 @@ import pytest
 
 from nuvom.control import Control as RealControl
 from nuvom.errors import BackendNameTaken, UnknownBackend
-from nuvom.inspection import Inspector as RealInspector
+from nuvom.inspection.inspector import Inspector as RealInspector
 from nuvom.plugins import contracts
 from nuvom.plugins import registry as module
 from nuvom.plugins.contracts import API_VERSION, is_compatible

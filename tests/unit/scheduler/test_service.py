@@ -19,7 +19,7 @@ import nuvom
 from nuvom.core.record import JobRecord, JobStatus
 from nuvom.errors import QueueFull
 from nuvom.events import BackendFailed, JobEnqueued, ScheduleFired, ScheduleMissed
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.queue_backends.memory import MemoryJobQueue
 from nuvom.scheduler.record import SCHEDULE, SCHEDULED_FOR, ScheduleChange
 from nuvom.scheduler.service import LOOK_SECS, Scheduler, SchedulerProcess

@@ -13,7 +13,7 @@ from nuvom.config.settings import Settings
 from nuvom.config.sources import Loaded
 from nuvom.core.ids import valid_name
 from nuvom.events import EventBus
-from nuvom.inspection import Inspector
+from nuvom.inspection.inspector import Inspector
 from nuvom.plugins.contracts import API_VERSION, is_compatible, looks_like_plugin
 from nuvom.plugins.lifecycle import (
     START_LIMIT_SECS,

@@ -1,7 +1,7 @@
-"""Views of jobs, attempts, queues, workers and failures: plain data, tables and text.
+"""Views of jobs, attempts, queues, workers and failures as plain data and text, for every surface.
 
-``--json`` writes the data unchanged; tables show parts of it. The keys are a contract: adding one
-is fine, but any other change needs a new major version of the schema.
+``--json`` and the dashboard's API write the data unchanged. The keys are a contract: adding one is
+fine, but any other change needs a new major version of the schema.
 """
 
 from __future__ import annotations
@@ -11,52 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
-from nuvom.cli import exit_codes
-from nuvom.cli.output import Cell, Table, ago, duration, jsonable, rfc3339
-from nuvom.core.outcome import EXPIRED
-from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.text import mask_text
-from nuvom.core.transitions import home_of
+from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.scheduler.record import fire_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from nuvom.core.record import Attempt, JobSnapshot
+    from nuvom.core.record import Attempt, JobSnapshot, StoredError
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
     from nuvom.errors import NuvomError
 
 SHORT_ID = 8
-STATUS_STYLES = {
-    "PENDING": "cyan",
-    "RUNNING": "blue",
-    "SUCCESS": "green",
-    "FAILED": "red",
-    "DEAD": "bold red",
-    "CANCELLED": "yellow",
-    "PARKED": "magenta",
-}
-
-
-# ---- cells ------------------------------------------------------------------------------
 
 
 def short_id(job_id: str) -> str:
     """Return the end of an id, which commands accept: ids start with the time."""
     return job_id[-SHORT_ID:]
-
-
-def id_cell(job_id: str) -> Cell:
-    """Return a table cell for an id: its end for people, the whole id for programs."""
-    return Cell(short_id(job_id), "", job_id)
-
-
-def moment_cell(moment: float, now: float) -> Cell:
-    """Return a table cell for a time: how long ago it was; for programs, the time itself."""
-    return Cell(ago(moment, now), "", rfc3339(moment))
-
-
-# ---- jobs -------------------------------------------------------------------------------
 
 
 def error_data(error: StoredError | None, *, traceback: bool = False) -> dict[str, Any] | None:
@@ -113,7 +84,7 @@ def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
         "run_at": rfc3339(record.run_at),
         "started_at": rfc3339(started_at),
         "finished_at": rfc3339(finished_at),
-        "duration_secs": _took(started_at, finished_at),
+        "duration_secs": took(started_at, finished_at),
         "worker": snapshot.worker,
         "error": error_data(snapshot.error),
         "tags": list(record.tags),
@@ -130,12 +101,13 @@ def attempt_data(attempt: Attempt) -> dict[str, Any]:
         "worker": attempt.worker,
         "started_at": rfc3339(attempt.started_at),
         "finished_at": rfc3339(attempt.finished_at),
-        "duration_secs": _took(attempt.started_at, attempt.finished_at),
+        "duration_secs": took(attempt.started_at, attempt.finished_at),
         "error": error_data(attempt.error, traceback=True),
     }
 
 
-def _took(started: float | None, finished: float | None) -> float | None:
+def took(started: float | None, finished: float | None) -> float | None:
+    """Return how many seconds something took, None if it has not started or not ended."""
     if started is None or finished is None:
         return None
     return max(0.0, round(finished - started, 6))
@@ -169,40 +141,7 @@ def _running_text(snapshot: JobSnapshot, now: float) -> Iterator[str]:
         yield f"({', '.join(facts)})"
 
 
-def jobs_table(snapshots: Iterable[JobSnapshot], now: float) -> Table:
-    """Return jobs as a table, in the order given.
-
-    Its columns for schedules are left out for people if no job comes from one.
-    """
-    rows: list[list[Cell | str]] = []
-    for snapshot in snapshots:
-        record, status = snapshot.record, str(snapshot.status)
-        took = _took(*job_times(snapshot))
-        schedule, fire_at = fire_of(record.headers)
-        rows.append(
-            [
-                id_cell(record.id),
-                record.func_name,
-                Cell(status_text(snapshot, now), STATUS_STYLES[status], status),
-                record.queue,
-                str(record.attempt) if record.attempt else "-",
-                moment_cell(record.created_at, now),
-                "-" if took is None else Cell(duration(took), "", f"{took:.6f}"),
-                schedule or "",
-                "" if fire_at is None else moment_cell(fire_at, now),
-            ]
-        )
-    columns = ("ID", "Task", "Status", "Queue", "Attempt", "Created", "Took", "Schedule", "For")
-    numbers = ("Attempt", "Created", "Took", "For")
-    return Table(columns, rows, right=numbers, optional=columns[-2:], spared=("For", "Attempt"))
-
-
-def code_of(snapshot: JobSnapshot) -> int:
-    """Return the exit code for a job that has ended."""
-    return exit_codes.OK if snapshot.status is JobStatus.SUCCESS else exit_codes.FAILED
-
-
-def value_text(value: Any) -> str:  # noqa: ANN401  # whatever a task returned
+def value_text(value: Any) -> str:  # whatever a task returned
     """Return a result for standard output: text unchanged, anything else as JSON."""
     if isinstance(value, str):
         return value
@@ -217,25 +156,8 @@ def call_text(args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
     return f"({', '.join(parts)})"
 
 
-def _literal(value: Any) -> str:  # noqa: ANN401  # any argument of a job
+def _literal(value: Any) -> str:  # any argument of a job
     return json.dumps(value) if isinstance(value, str) else value_text(value)
-
-
-def failure_text(snapshot: JobSnapshot) -> tuple[str, str]:
-    """Return what happened to a job that did not succeed, and where to find out more."""
-    job_id, status = snapshot.record.id, str(snapshot.status)
-    if (home := home_of(snapshot)) is not None:
-        return f"Job {job_id} is not in this store: it was moved to {home}.", "Look for it there."
-    if snapshot.status is JobStatus.CANCELLED:
-        error = snapshot.error
-        how = error.message if error is not None and error.type == EXPIRED else "was cancelled"
-        return f"Job {job_id} {how}.", f"Run it again: nuvom retry job {job_id}"
-    error = snapshot.error or StoredError(status, "no report is kept")
-    what = f"Job {job_id} ended {status}: {error_text(error)}"
-    return what, f"Traceback and attempts: nuvom inspect job {job_id}"
-
-
-# ---- queues, workers, failures ----------------------------------------------------------
 
 
 def queue_data(stats: QueueStats, now: float, workers: int | None) -> dict[str, Any]:
