@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes, params, tables
-from nuvom.cli.commands.run import interruptible, make_record, teller_of_job
+from nuvom.cli.calls import changes_of, make_record
+from nuvom.cli.commands.run import interruptible, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
 from nuvom.cli.project import find_task, full_name, positional_names, reader, require_known, writer
@@ -546,8 +547,7 @@ def _edited_call(
         name: kwargs[name] if name in kwargs and shown["kwargs"].get(name) == new else new
         for name, new in saved["kwargs"].items()
     }
-    called = make_record(runtime, entry, (new_args, new_kwargs))
-    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
+    return changes_of(make_record(runtime, entry, (new_args, new_kwargs)))
 
 
 def _parsed(task: str, edited: str) -> dict[str, Any]:
