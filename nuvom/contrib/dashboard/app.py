@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from nuvom.contrib.dashboard import frame
 from nuvom.contrib.dashboard.pages import queues
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Page, Visit
@@ -28,7 +29,7 @@ _PAGES: dict[str, Callable[[Visit], Page]] = {
 
 def build(runtime: Runtime) -> Starlette:
     """Return the application over ``runtime``."""
-    site = Site(runtime)
+    site = Site(runtime, frame=frame)
     routes = [Route(path, _endpoint(site, page)) for path, page in _PAGES.items()]
     routes.append(Route("/static/{stamp}/{name:path}", _static(site)))
     return Starlette(routes=routes)
@@ -48,7 +49,9 @@ def _endpoint(
 
 def _shown(visit: Visit, page: Callable[[Visit], Page]) -> Response:
     template, context, status = page(visit)
-    return HTMLResponse(visit.site.render(template, {"visit": visit, **context}), status)
+    response = HTMLResponse(visit.site.render(template, {"visit": visit, **context}), status)
+    frame.remember(visit, response)
+    return response
 
 
 def _static(site: Site) -> Callable[[Request], Awaitable[Response]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from hashlib import sha256
 from mimetypes import guess_type
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import jinja2
 from starlette.responses import Response
@@ -16,11 +17,14 @@ from nuvom.core.text import mask_text
 from nuvom.inspection import formats, views
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from nuvom.runtime import Runtime
 
+T = TypeVar("T")
+
 _HOME = Path(__file__).parent
+_MOST_KEPT = 200  # answers of the store that are used again for a moment
 _NEVER_CHANGES = "public, max-age=31536000, immutable"
 
 
@@ -29,6 +33,15 @@ class StaticFile(NamedTuple):
 
     data: bytes
     type: str
+
+
+class _Kept:
+    """An answer of the store that is used again for a moment."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.until = 0.0
+        self.value: object = None
 
 
 class Site:
@@ -41,18 +54,42 @@ class Site:
             for ever.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, **shared: object) -> None:
         self.runtime = runtime
+        self._kept: dict[Hashable, _Kept] = {}
+        self._lock = threading.Lock()
         self.files = _static_files()
         digest = sha256()
         for name, file in sorted(self.files.items()):
             digest.update(name.encode() + b"\0" + file.data)
         self.stamp = digest.hexdigest()[:12]
         self._templates = _environment()
+        self._templates.globals.update(shared)
 
     def render(self, template: str, context: Mapping[str, object]) -> str:
         """Return a page as HTML."""
         return self._templates.get_template(template).render(site=self, **context)
+
+    def kept(self, key: Hashable, secs: float, read: Callable[[], T]) -> T:
+        """Return what ``read`` returned at most ``secs`` ago, so that tabs share what they ask.
+
+        Who asks while another one reads waits for that one: no read runs twice at a time.
+        """
+        with self._lock:
+            found = self._kept.setdefault(key, _Kept())
+            self._forget(key)
+        with found.lock:
+            now = self.runtime.clock.monotonic()
+            if found.until <= now:
+                found.value = read()
+                found.until = self.runtime.clock.monotonic() + secs
+            return cast("T", found.value)
+
+    def _forget(self, key: Hashable) -> None:
+        """Leave out the oldest answers, since keys come from requests."""
+        self._kept[key] = self._kept.pop(key)
+        while len(self._kept) > _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
 
     def static(self, name: str) -> Response:
         """Return a file that browsers load, or 404."""
@@ -86,6 +123,7 @@ def _environment() -> jinja2.Environment:
         ago=formats.ago,
         duration=formats.duration,
         rfc3339=formats.rfc3339,
+        utc=formats.utc_text,
         short=views.short_id,
         mask=mask_text,
     )
