@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from nuvom.contrib.dashboard import frame
-from nuvom.contrib.dashboard.pages import queues
+from nuvom.contrib.dashboard.pages import overview, queues
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Page, Visit
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nuvom.runtime import Runtime
 
 _PAGES: dict[str, Callable[[Visit], Page]] = {
+    "/": overview.overview,
     "/queues": queues.queues,
 }
 

@@ -111,6 +111,11 @@ def _static_files() -> dict[str, StaticFile]:
     }
 
 
+def _rate(per_min: float) -> str:
+    """Return jobs per minute for people: exact where there are few."""
+    return f"{per_min:,.0f}" if per_min >= 10 or not per_min else f"{per_min:.1f}"  # noqa: PLR2004
+
+
 def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HOME / "templates"),
@@ -124,6 +129,8 @@ def _environment() -> jinja2.Environment:
         duration=formats.duration,
         rfc3339=formats.rfc3339,
         utc=formats.utc_text,
+        number="{:,}".format,
+        rate=_rate,
         short=views.short_id,
         mask=mask_text,
     )
