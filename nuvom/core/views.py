@@ -63,6 +63,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Whether it is a worker, not a scheduler alone."""
         return self.slots > 0
 
+    def obeys(self, word: str) -> bool:
+        """Return whether it knows a command: a scheduler alone only knows ``stop``."""
+        return self.runs_jobs or word == "stop"
+
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     """Return what to show of a worker that is not known to be dead; None once it is gone.
@@ -198,6 +202,38 @@ class Total(msgspec.Struct, frozen=True, gc=False):
     count: int = 1
     took_secs: float = 0.0
     waited_secs: float = 0.0
+
+
+class AuditEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What somebody did to stored jobs, queues, workers or schedules.
+
+    Attributes:
+        id: Sorts by time, as ids of jobs do. An entry of the same id replaces the former one.
+        at: Seconds since the epoch.
+        actor: Who, as far as is known.
+        source: From where: an address, or the name of a program.
+        action: A verb such as ``retry``, ``cancel`` or ``pause``.
+        target: What it was done to, such as a search or the first ids.
+        asked, done, skipped, failed: How many there were, and what became of them; ``skipped``
+            had changed meanwhile.
+        note: Anything else, such as an error.
+    """
+
+    id: str
+    at: float
+    actor: str
+    action: str
+    source: str = ""
+    target: str = ""
+    asked: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    note: str = ""
+
+
+AUDIT_KEPT = 10_000
+"""How many audit entries a store keeps, the newest."""
 
 
 class StoreSize(msgspec.Struct, frozen=True, gc=False):

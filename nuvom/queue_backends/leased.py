@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus
-    from nuvom.core.views import ErrorGroup, QueueStats, StorePromise, StoreSize, Total, WorkerInfo
+    from nuvom.core.views import (
+        AuditEntry,
+        ErrorGroup,
+        QueueStats,
+        StorePromise,
+        StoreSize,
+        Total,
+        WorkerInfo,
+    )
 
 
 class ClaimArguments(NamedTuple):
@@ -300,6 +308,13 @@ class LeasedJobQueue(BaseJobQueue):
     def totals(self) -> list[Total]:
         """Return the counts since the first call of ``keep_totals``; empty without one."""
         return []
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Store an audit entry, or replace the one of its id.
+
+        The newest ``AUDIT_KEPT`` are kept. A store without ``Capability.HISTORY`` keeps none.
+        """
+        del entry
 
     def store_size(self) -> StoreSize | None:
         """Return the size of the store, or None if it is unknown."""

@@ -12,11 +12,13 @@ from starlette.responses import Response
 
 from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
+from nuvom.contrib.dashboard.events import Changes, server_is_ending
 from nuvom.core.text import mask_text
 from nuvom.inspection import formats, views
+from nuvom.inspection.inspector import Inspector
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from nuvom.runtime import Runtime
 
@@ -32,23 +34,40 @@ class StaticFile(NamedTuple):
 
 
 class Site:
-    """One dashboard over one runtime.
+    """One dashboard.
+
+    Args:
+        runtime: Returns the runtime whose store is shown; its owner stops it.
+        is_ending: Whether the server is about to end.
 
     Attributes:
-        runtime: The runtime whose store is shown; its owner stops it.
+        changes: Tells open pages of changes.
         files: What browsers load, by name.
         stamp: A hash over all files, which is part of their addresses, so that they may be cached
             for ever.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        runtime: Callable[[], Runtime],
+        is_ending: Callable[[], bool] = server_is_ending,
+    ) -> None:
+        self._runtime = runtime
+        self.changes = Changes(lambda: Inspector(self.runtime).revision(), is_ending)
         self.files = _static_files()
         digest = sha256()
         for name, file in sorted(self.files.items()):
             digest.update(name.encode() + b"\0" + file.data)
         self.stamp = digest.hexdigest()[:12]
         self._templates = _environment()
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime whose store is shown.
+
+        Raises: ConfigError, UnknownBackend, PluginError, ProjectNotFound.
+        """
+        return self._runtime()
 
     def render(self, template: str, context: Mapping[str, object]) -> str:
         """Return a page as HTML."""
