@@ -68,7 +68,7 @@ def perform(
     Returns: the record with the counts.
     Raises: HttpError (403); NuvomError: the only step has failed.
     """
-    return perform_on(visit, action, target, ([step] for step in steps), _taken)
+    return perform_on(visit, action, target, chunks=([step] for step in steps), act=_taken)
 
 
 def _taken(steps: Sequence[Callable[[], bool]]) -> list[bool]:
@@ -79,6 +79,7 @@ def perform_on(
     visit: Visit,
     action: str,
     target: str,
+    *,
     chunks: Iterable[Sequence[T]],
     act: Callable[[Sequence[T]], Sequence[bool]],
 ) -> AuditEntry:
@@ -87,7 +88,7 @@ def perform_on(
     entry = AuditEntry(
         id=new_id(),
         at=visit.now,
-        actor=visit.actor,
+        actor=visit.who,
         source=visit.source,
         action=action,
         target=target[:_MOST_TARGET],
@@ -206,7 +207,7 @@ def act_on_jobs(visit: Visit) -> Done:
         done = dict(zip([one.record.id for one in seen], change_seen(visit, do, seen), strict=True))
         return [done.get(job_id, False) for job_id in chunk]
 
-    return Done(told(do, perform_on(visit, do, _heads(ids), _chunks(ids), act)))
+    return Done(told(do, perform_on(visit, do, _heads(ids), chunks=_chunks(ids), act=act)))
 
 
 def _found(visit: Visit, job_id: str) -> JobSnapshot | None:
@@ -259,7 +260,7 @@ def group_form(do: str) -> Callable[[Visit], Done]:
             done = change_seen(visit, do, [one for one in found if one is not None])
             return [*done, *[False] * (len(chunk) - len(done))]
 
-        return Done(told(do, perform_on(visit, do, fingerprint, _chunks(ids), change)))
+        return Done(told(do, perform_on(visit, do, fingerprint, chunks=_chunks(ids), act=change)))
 
     return act
 
@@ -310,7 +311,9 @@ def purge_queue(visit: Visit) -> Done:
 def purge(visit: Visit, name: str) -> AuditEntry:
     """Remove the waiting jobs of a queue; the record counts them."""
     control = visit.runtime.control
-    return perform_on(visit, "purge", name, [[name]], lambda _: [True] * control.purge(name))
+    return perform_on(
+        visit, "purge", name, chunks=[[name]], act=lambda _: [True] * control.purge(name)
+    )
 
 
 _WORKER_TEXTS = {

@@ -17,7 +17,7 @@ from starlette.routing import Route, Router
 
 from nuvom.contrib.dashboard import actions, signin
 from nuvom.contrib.dashboard.events import EventStream
-from nuvom.contrib.dashboard.guards import RIGHTS, Guard
+from nuvom.contrib.dashboard.guards import RIGHTS, RequestGuard
 from nuvom.contrib.dashboard.pages import queues
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
@@ -109,7 +109,7 @@ def build(
         sign_in: How people without access can get it; None if that is not up to the dashboard.
     """
     router = Router(routes(site, sign_in), default=_not_found)
-    return Guard(router, site, access, hosts=frozenset(hosts), sign_in=sign_in)
+    return RequestGuard(router, site, access, hosts=frozenset(hosts), sign_in=sign_in)
 
 
 def routes(site: Site, sign_in: SignIn | None = None) -> list[Route]:
@@ -135,7 +135,7 @@ def _page(site: Site, page: Callable[[Visit], Page]) -> Endpoint:
     """Return what answers a request: the page is made in a thread, since it reads the store."""
 
     async def answer(request: Request) -> Response:
-        visit = _visit(site, request, message=_message_for(request))
+        visit = _visit(site, request, message=_notice_for(request))
         response = await to_thread.run_sync(_shown, visit, page)
         if visit.message:
             response.delete_cookie(_MESSAGE, path=_cookie_path(request))
@@ -193,7 +193,7 @@ def _cookie_path(request: Request) -> str:
     return request.scope.get("root_path") or "/"
 
 
-def _message_for(request: Request) -> str:
+def _notice_for(request: Request) -> str:
     """Return what the last action did; a page that reads itself again leaves it to the next one."""
     packed = request.cookies.get(_MESSAGE, "")
     if not packed or "hx-request" in request.headers:

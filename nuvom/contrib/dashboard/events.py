@@ -30,7 +30,7 @@ _PING_SECS = 15.0
 _LONGEST_SECS = 300.0  # then the page connects again, and its access is checked again
 
 
-class Changes:
+class StoreWatch:
     """Watches a store while somebody listens.
 
     Args:
@@ -54,11 +54,11 @@ class Changes:
         self._is_ending = is_ending
         self._clock = clock
         self._lock = threading.Lock()
-        self._listeners: set[Listener] = set()
+        self._listeners: set[StreamListener] = set()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def join(self, listener: Listener) -> None:
+    def join(self, listener: StreamListener) -> None:
         """Tell a listener of changes until it leaves."""
         with self._lock:
             self._listeners.add(listener)
@@ -68,7 +68,7 @@ class Changes:
                 )
                 self._thread.start()
 
-    def leave(self, listener: Listener) -> None:
+    def leave(self, listener: StreamListener) -> None:
         """Tell a listener no more."""
         with self._lock:
             self._listeners.discard(listener)
@@ -114,7 +114,7 @@ class Changes:
         return is_left or self._closing.is_set() or self._is_ending()
 
 
-class Listener:
+class StreamListener:
     """One open stream: woken from the thread that watches, on the loop that serves it.
 
     Attributes:
@@ -142,7 +142,7 @@ class EventStream:
         since: The revision that the client knows.
     """
 
-    def __init__(self, changes: Changes, since: str) -> None:
+    def __init__(self, changes: StoreWatch, since: str) -> None:
         self._changes = changes
         self._since = since
 
@@ -155,7 +155,7 @@ class EventStream:
             (b"x-accel-buffering", b"no"),  # nginx would hold events back
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        listener = Listener()
+        listener = StreamListener()
         watching = asyncio.ensure_future(_until_gone(receive, listener))
         self._changes.join(listener)
         try:
@@ -165,7 +165,7 @@ class EventStream:
             watching.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_all(self, listener: Listener, send: Send) -> None:
+    async def _send_all(self, listener: StreamListener, send: Send) -> None:
         async def write(text: str) -> None:
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
@@ -186,7 +186,7 @@ class EventStream:
             listener.woken.clear()
 
 
-async def _until_gone(receive: Receive, listener: Listener) -> None:
+async def _until_gone(receive: Receive, listener: StreamListener) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     listener.tell(is_over=True)

@@ -51,7 +51,7 @@ _PORT = re.compile(r":\d*$")
 _LOG = get_logger("nuvom.dashboard")
 
 
-class Guard:
+class RequestGuard:
     """The outermost part of the application: lets a request pass, or answers it.
 
     Args:

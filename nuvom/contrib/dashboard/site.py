@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
-from nuvom.contrib.dashboard.events import Changes, server_is_ending
+from nuvom.contrib.dashboard.events import StoreWatch, server_is_ending
 from nuvom.core.text import mask_text
 from nuvom.inspection import formats, views
 from nuvom.inspection.inspector import Inspector
@@ -53,7 +53,7 @@ class Site:
         is_ending: Callable[[], bool] = server_is_ending,
     ) -> None:
         self._runtime = runtime
-        self.changes = Changes(lambda: Inspector(self.runtime).revision(), is_ending)
+        self.changes = StoreWatch(lambda: Inspector(self.runtime).revision(), is_ending)
         self.files = _static_files()
         digest = sha256()
         for name, file in sorted(self.files.items()):

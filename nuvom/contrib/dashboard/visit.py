@@ -88,7 +88,7 @@ class Visit:
         return self.site.runtime.clock.now()
 
     @property
-    def actor(self) -> str:
+    def who(self) -> str:
         """Who asks, as far as is known: the name of the application's user, or "dashboard"."""
         user = self.request.scope.get("user")
         is_known = getattr(user, "is_authenticated", False)
@@ -103,7 +103,7 @@ class Visit:
     @property
     def by(self) -> str:
         """Who asks and from where, as stores keep it of a pause: ``dashboard@127.0.0.1``."""
-        return f"{self.actor}@{self.source}"
+        return f"{self.who}@{self.source}"
 
     @property
     def next(self) -> str:
