@@ -36,7 +36,7 @@ from nuvom.scheduler.store import all_records, find_record
 from nuvom.serialization.base import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from nuvom.core.views import (
         AuditEntry,
@@ -341,6 +341,10 @@ class Inspector:
     def sees_processes(self) -> bool:
         """Whether the backend can tell which workers and schedulers there are."""
         return self._queue is not None
+
+    def revision(self) -> Hashable:
+        """Return a value that changes when something stored has changed; cheap."""
+        return tuple(self.stats()), tuple(one.id for one in self.processes())
 
     def schedules(self) -> Iterator[ScheduleRecord]:
         """Yield all schedules by name; none if the backend keeps none."""
