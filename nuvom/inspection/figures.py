@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.core.views import ENDS
 from nuvom.inspection.history import percentile, series, total
+from nuvom.inspection.inspector import COUNTED_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +162,7 @@ def recent(inspector: Inspector, now: float) -> Recent:
 def queues(inspector: Inspector, seen: Recent) -> list[QueueFigures]:
     """Return the figures of each queue, by name."""
     workers = _living(inspector) if inspector.sees_processes else None
-    return [_queue(inspector, seen, one, workers) for one in inspector.stats()]
+    return [_queue(inspector, seen, one, workers) for one in inspector.stats(COUNTED_JOBS)]
 
 
 def _living(inspector: Inspector) -> list[WorkerInfo]:

@@ -11,7 +11,7 @@ from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import plural
 from nuvom.inspection import figures, views
 from nuvom.inspection.formats import ago, duration, rfc3339
-from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.inspector import COUNTED_JOBS, Inspector
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.declared import declared_by
 
@@ -132,8 +132,10 @@ def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
 
 def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
     now = runtime.clock.now()
-    for stats in inspector.stats():
-        name, workers = stats.queue, inspector.workers_on(stats.queue)
+    living = [one for one in inspector.workers() if one.state == "alive"]
+    for stats in inspector.stats(COUNTED_JOBS):
+        name = stats.queue
+        workers = sum(not one.queues or name in one.queues for one in living)
         waited = 0.0 if stats.oldest_ready_at is None else now - stats.oldest_ready_at
         if stats.paused_by is not None:
             text, fix = f"{name} is paused by {stats.paused_by}", f"nuvom queues resume {name}"

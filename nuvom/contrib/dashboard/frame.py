@@ -67,7 +67,7 @@ def counts(visit: Visit) -> Mapping[str, str]:
 
 def _counts(visit: Visit) -> dict[str, str]:
     inspector, settings = visit.inspector, visit.runtime.settings
-    queues = inspector.stats()
+    queues = inspector.stats(_MOST)
     found = {
         "/jobs": sum(one.waiting for one in queues),
         "/errors": len(inspector.error_groups()),
