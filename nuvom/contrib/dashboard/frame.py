@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from nuvom.contrib.dashboard.visit import route_path
 from nuvom.discovery.manifest import tasks_or_nothing
 from nuvom.errors import InvalidSchedule
 from nuvom.inspection.overview import store_place
@@ -66,7 +67,7 @@ def counts(visit: Visit) -> Mapping[str, str]:
 
 def _counts(visit: Visit) -> dict[str, str]:
     inspector, settings = visit.inspector, visit.runtime.settings
-    queues = inspector.stats()
+    queues = inspector.stats(_MOST)
     found = {
         "/jobs": sum(one.waiting for one in queues),
         "/errors": len(inspector.error_groups()),
@@ -92,7 +93,7 @@ def static(visit: Visit, name: str) -> str:
 
 def is_at(visit: Visit, path: str) -> bool:
     """Return whether the page that is shown belongs to an entry of the navigation."""
-    here = visit.request.url.path.removeprefix(visit.request.scope.get("root_path", "")) or "/"
+    here = route_path(visit.request.scope)
     return here == path or (path != "/" and here.startswith(f"{path}/"))
 
 
