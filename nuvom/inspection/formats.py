@@ -92,20 +92,3 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911  # any value of a job, as plain 
             return b64encode(bytes(value)).decode("ascii")
     # ``str`` also converts enums that are strings; JSON cannot hold half of a surrogate pair.
     return str(value).encode("utf-8", "replace").decode("utf-8")
-
-
-def exact(value: Any) -> Any:  # any value of a job, as plain JSON types
-    """Return a value in plain JSON types, with integers of any size as numbers.
-
-    For text that is read by people and by Nuvom itself; ``jsonable`` is for other JSON readers.
-    """
-    match value:
-        case Mapping():
-            return {str(key): exact(one) for key, one in value.items()}
-        case list() | tuple():
-            return [exact(one) for one in value]
-        case bool():
-            return value
-        case int():
-            return int(value)
-    return _plain(value)

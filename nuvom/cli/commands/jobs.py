@@ -534,7 +534,11 @@ def _edited_call(
     if saved == (shown_args, shown_kwargs):
         invocation.out.say("Nothing was changed, so no job was made.")
         return None
-    return changes_of(make_record(runtime, entry, inspector.edited_arguments(old, *saved)))
+    try:
+        call = inspector.edited_arguments(old, *saved)
+    except ValueError as error:
+        raise InvalidArguments(entry.name, str(error), signature=entry.signature) from None
+    return changes_of(make_record(runtime, entry, call))
 
 
 def _parsed(task: str, edited: str) -> tuple[list[Any], dict[str, Any]]:

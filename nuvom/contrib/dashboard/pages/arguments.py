@@ -21,9 +21,8 @@ from nuvom.cli.calls import make_record
 from nuvom.core.text import MASK
 from nuvom.discovery.stub import annotation_text, signature_of
 from nuvom.errors import NuvomError
-from nuvom.inspection.formats import exact
 from nuvom.inspection.inspector import Inspector
-from nuvom.inspection.redaction import unmasked
+from nuvom.inspection.redaction import editable, unmasked
 from nuvom.serialization.base import Shaped
 
 if TYPE_CHECKING:
@@ -141,11 +140,11 @@ class ArgumentForm:
         shown_args, shown_kwargs = Inspector(self._runtime).shown_arguments(record)
         stored, others = by_parameter(self._signature, *from_store)
         shown, _ = by_parameter(self._signature, shown_args, shown_kwargs)
-        return stored, {name: exact(one) for name, one in shown.items()}, others
+        return stored, {name: editable(one) for name, one in shown.items()}, others
 
     def _field(self, parameter: Parameter) -> Field:
         name = parameter.name
-        label = {_LISTED: "*", _NAMED: "**"}.get(parameter.kind, "") + name
+        label = f"{_stars(parameter)}{name}"
         kind = self._kind(parameter)
         is_stored, is_optional = name in self._stored, _is_optional(parameter)
         before = _written(self._shown[name], kind) if is_stored else ""
@@ -209,7 +208,7 @@ class ArgumentForm:
         """Return the values of ``*args`` or ``**kwargs``, each converted to the annotation."""
         if not isinstance(new, kind):
             msg = f"Type {_wanted(kind)}."
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004  # of what somebody typed
         one_of = self._converter.kind_of(parameter, self._entry.file)
         if isinstance(new, list):
             return [converted(f"{parameter.name}[{at}]", one, one_of) for at, one in enumerate(new)]
@@ -269,6 +268,10 @@ def _call(signature: Signature, values: Values) -> tuple[tuple[Any, ...], Values
 
 
 # ---- texts and values ----------------------------------------------------------------------------
+
+
+def _stars(parameter: Parameter) -> str:
+    return "*" if parameter.kind is _LISTED else "**" if parameter.kind is _NAMED else ""
 
 
 def _is_optional(parameter: Parameter) -> bool:

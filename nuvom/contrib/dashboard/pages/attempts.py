@@ -1,4 +1,4 @@
-"""The attempts of a job as a picture over time, and tracebacks with the project's own lines marked."""
+"""The attempts of a job over time, and tracebacks with the project's own lines marked."""
 
 from __future__ import annotations
 

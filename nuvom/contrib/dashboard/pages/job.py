@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.responses import Response
 
+from nuvom.cli.calls import changes_of
+from nuvom.contrib.dashboard import actions
 from nuvom.contrib.dashboard.pages.arguments import ArgumentForm
 from nuvom.contrib.dashboard.pages.attempts import parts_of, timeline
 from nuvom.contrib.dashboard.pages.jobs import ALLOWED, condition
-from nuvom.contrib.dashboard.visit import Page
+from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.core.record import DEFAULT_RETRY, FINAL, JobStatus
 from nuvom.core.text import mask_text
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
-from nuvom.errors import PayloadError
+from nuvom.errors import PayloadError, TaskNotFound
 from nuvom.inspection import views
-from nuvom.inspection.formats import duration, exact
+from nuvom.inspection.formats import duration
 from nuvom.inspection.obstacles import facts
+from nuvom.inspection.redaction import editable
 from nuvom.scheduler.record import fire_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from nuvom.contrib.dashboard.pages.attempts import Part
     from nuvom.contrib.dashboard.visit import Visit
@@ -68,8 +71,27 @@ def job(visit: Visit) -> Page:
     found = seen(visit)
     entry, form = entry_of(visit, found.record), None
     if entry is not None and visit.may("repeat"):
-        form = form_of(visit, entry, found.record)
+        form = _form_of(visit, entry, found.record)
     return shown(visit, found, entry, form)
+
+
+def repeat(visit: Visit) -> Done | Page:
+    """Store a new job with the arguments that were sent, or show what is wrong with them.
+
+    Raises: HttpError; TaskNotFound: the manifest does not list the task. JobNotFound.
+    """
+    visit.require("repeat")
+    found = seen(visit)
+    entry = entry_of(visit, found.record)
+    if entry is None:
+        raise TaskNotFound(found.record.func_name, ())
+    form = ArgumentForm(visit.runtime, entry, found.record, visit.form)
+    record = form.record()
+    if record is None:
+        return shown(visit, found, entry, form, status=422)
+    new = actions.repeat(visit, found, **changes_of(record))
+    message = f"Enqueued as a new job, {views.short_id(new)}. Its arguments are the edited ones."
+    return Done(message, visit.url(f"/jobs/{new}"))
 
 
 def result_file(visit: Visit) -> Response:
@@ -84,7 +106,7 @@ def result_file(visit: Visit) -> Response:
 def seen(visit: Visit) -> JobSnapshot:
     """Return the job of the address. Raises: JobNotFound, AmbiguousJob."""
     inspector = visit.inspector
-    return inspector.snapshot(inspector.find_id(visit.request.path_params["id"]))
+    return inspector.snapshot(inspector.find_id(visit.named("id")))
 
 
 def entry_of(visit: Visit, record: JobRecord) -> TaskEntry | None:
@@ -92,12 +114,10 @@ def entry_of(visit: Visit, record: JobRecord) -> TaskEntry | None:
     return by_any_name(tasks_or_nothing(visit.runtime.settings.manifest_file)).get(record.func_name)
 
 
-def form_of(
-    visit: Visit, entry: TaskEntry, record: JobRecord, given: Mapping[str, str] | None = None
-) -> ArgumentForm | None:
+def _form_of(visit: Visit, entry: TaskEntry, record: JobRecord) -> ArgumentForm | None:
     """Return the form for the arguments of a job; None if they are damaged."""
     try:
-        return ArgumentForm(visit.runtime, entry, record, given)
+        return ArgumentForm(visit.runtime, entry, record)
     except PayloadError:
         return None
 
@@ -193,7 +213,7 @@ def _plain(value: Any) -> Any:
             return {str(key): _plain(one) for key, one in value.items()}
         case list() | tuple():
             return [_plain(one) for one in value]
-    return exact(value)
+    return editable(value)
 
 
 def _progress(found: JobSnapshot) -> dict[str, Any] | None:
@@ -248,4 +268,3 @@ def _commands(found: JobSnapshot) -> str:
     elif not found.status.is_final:
         lines.append(f"nuvom cancel {short}")
     return "\n".join(lines)
-

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from nuvom.contrib.dashboard.visit import Visit
     from nuvom.core.record import JobSnapshot
-    from nuvom.core.views import Count
-    from nuvom.inspection.inspector import Inspector
+    from nuvom.inspection.inspector import Count, Inspector
 
 SIZES = (25, 50, 100, 200)
 _USUAL_SIZE = 50
@@ -47,7 +46,7 @@ class Tab(NamedTuple):
     """A status above the list: how many jobs have it, and the search for them."""
 
     word: str
-    count: str
+    number: str
     q: str
     is_current: bool
 

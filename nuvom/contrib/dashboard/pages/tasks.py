@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from nuvom.contrib.dashboard import frame
+from nuvom.contrib.dashboard import actions, frame
 from nuvom.contrib.dashboard.pages.arguments import ArgumentForm
 from nuvom.contrib.dashboard.pages.jobs import condition, row_of
-from nuvom.contrib.dashboard.visit import Page
+from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import TaskNotFound
 from nuvom.inspection.history import percentile, total
+from nuvom.inspection.views import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +40,9 @@ class Figures(NamedTuple):
 
     @property
     def rate(self) -> str:
-        """The share of jobs that failed, for people."""
+        """The share of jobs that failed, for people; "" if none has ended."""
         if not self.ended:
-            return "–"
+            return ""
         share = 100 * self.bad / self.ended
         return f"{share:.0f} %" if share in (0, 100) else f"{share:.2g} %"
 
@@ -92,10 +93,38 @@ def task(visit: Visit) -> Page:
     return shown(visit, entry, form)
 
 
+def enqueue(visit: Visit) -> Done | Page:
+    """Enqueue a job with the arguments that were sent, or show what is wrong with them.
+
+    Raises: HttpError; TaskNotFound: the manifest does not list the task.
+    """
+    visit.require("enqueue")
+    entry = entry_named(visit)
+    if entry is None:
+        raise TaskNotFound(visit.named("name"), ())
+    form = ArgumentForm(visit.runtime, entry, None, visit.form)
+    record = form.record()
+    if record is None:
+        return shown(visit, entry, form, status=422)
+    existing: list[str] = []
+
+    def step() -> bool:
+        found = visit.runtime.dispatcher.enqueue(record)
+        existing.extend([] if found is None else [found])
+        return found is None
+
+    actions.perform(visit, "enqueue", entry.name, [step])
+    if existing:
+        other = short_id(existing[0])
+        return Done(f"No job was made. Job {other} has the same unique key.")
+    address = visit.url(f"/jobs/{record.id}")
+    return Done(f"Enqueued as job {short_id(record.id)}.", address)
+
+
 def entry_named(visit: Visit) -> TaskEntry | None:
     """Return the task of the address in the manifest, by its name or a former one."""
     entries = by_any_name(tasks_or_nothing(visit.runtime.settings.manifest_file))
-    return entries.get(visit.request.path_params["name"])
+    return entries.get(visit.named("name"))
 
 
 def shown(
@@ -103,7 +132,7 @@ def shown(
 ) -> Page:
     """Return the page of a task."""
     inspector, now = visit.inspector, visit.now
-    name = visit.request.path_params["name"] if entry is None else entry.name
+    name = visit.named("name") if entry is None else entry.name
     newest = inspector.page(task=name, limit=_RECENT)
     history = _history(visit)
     if entry is None and not newest and not any(one.task == name for one in history):

@@ -22,6 +22,8 @@
     // Whoever opened it keeps it open.
     htmx_before_morph_attr: (element, detail) =>
       !(detail.attrName === "open" && element.matches("details")),
+    // What the last action did is said once, so it stays until the next page.
+    htmx_before_morph_node: (element) => element.id !== "message",
   });
 
   // ---- a page follows the store ----
@@ -40,7 +42,7 @@
   };
 
   const read = async (address) => {
-    const answer = await fetch(address, { headers: { Accept: "text/html" } });
+    const answer = await fetch(address, { headers: { Accept: "text/html", "HX-Request": "true" } });
     if (answer.redirected) location.assign(answer.url);
     if (!answer.ok) throw new Error(`${answer.status}`);
     return answer.text();
@@ -108,7 +110,8 @@
     if (stream || !one("[data-live-button]")) return;
     stream = document.createElement("div");
     stream.hidden = true;
-    stream.setAttribute("hx-sse:connect", `${home}events`);
+    const since = one("#main").dataset.since || "";
+    stream.setAttribute("hx-sse:connect", `${home}events?since=${encodeURIComponent(since)}`);
     stream.addEventListener("changed", follow);
     stream.addEventListener("htmx:sse:before:connection", (event) => { connection = event.detail.connection; });
     stream.addEventListener("htmx:sse:after:connection", () => { if (page.lostAt || page.missed) follow(); });
