@@ -16,6 +16,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 from uuid import UUID
 
+import msgspec
+
 from nuvom.cli.annotations import Converter, converted
 from nuvom.cli.calls import make_record
 from nuvom.core.text import MASK
@@ -155,7 +157,8 @@ class ArgumentForm:
         if not is_stored and is_optional:
             words.append("may be left out")
         hint = ", ".join(filter(None, words))
-        place = "hidden" if is_hidden else default
+        wanted = _wanted(kind) if not is_stored and kind is not str else ""
+        place = "hidden" if is_hidden else default or wanted.removeprefix("a value")
         if self._given is None:
             return Field(name, label, before, hint, "", place)
         text = self._given.get(f"{PREFIX}{name}", before)
@@ -327,6 +330,8 @@ def _written(value: Any, kind: Any) -> str:
 
 def _wanted(kind: Any) -> str:
     """Return what to type for a type."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _WANTED[dict]
     found = [_WANTED.get(get_origin(one) or one) for one in _members(kind) if one is not NoneType]
     if get_origin(kind) is Literal:
         return " or ".join(map(str, get_args(kind)))

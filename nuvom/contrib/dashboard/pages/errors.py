@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -129,8 +130,8 @@ def _detail(visit: Visit, group: ErrorGroup) -> Detail:
         error = None
     data = views.error_data(error, traceback=True)
     text = views.trace_text(data) if data else f"{group.type}: {mask_text(group.message)}"
-    lines = text.split("\n")
-    head = "\n".join(lines[-_HEAD_LINES:]) if len(lines) > _HEAD_LINES else text
+    lines = text.replace(f"{visit.runtime.settings.root}{os.sep}", "").split("\n")
+    head = "\n".join(lines[-_HEAD_LINES:])
     return Detail(head, ids[:_IDS], _share(visit, ids[:_MOST_EXAMPLES], group))
 
 

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 _SHOWN_CHARS = 65_536
 _HEX_BYTES = 24
 _RUNS = 50
+_IMPORTS = (  # what the representations of values need
+    ("datetime.", "import datetime"),
+    ("Decimal(", "from decimal import Decimal"),
+    ("UUID(", "from uuid import UUID"),
+)
 
 
 class Shown(NamedTuple):
@@ -140,7 +145,7 @@ def shown(
         "record": record,
         "badge": views.status_badge(found, now),
         "times": views.job_times(found),
-        "took": views.took(*views.job_times(found)),
+        "taken": views.took(*views.job_times(found)),
         "can": [one for one, statuses in ALLOWED.items() if found.status in statuses],
         "attempts": attempts,
         "timeline": timeline(visit, found, attempts),
@@ -247,7 +252,9 @@ def _python(visit: Visit, record: JobRecord, entry: TaskEntry | None) -> str:
         return ""
     words = [repr(one) for one in args] + [f"{name}={one!r}" for name, one in kwargs.items()]
     call = f"{entry.qualname}.delay({', '.join(words)})"
-    return f"from {entry.module} import {entry.qualname}\n{call}"[:_SHOWN_CHARS]
+    lines = [line for start, line in _IMPORTS if start in call]
+    lines += [f"from {entry.module} import {entry.qualname}", "", call]
+    return "\n".join(lines)[:_SHOWN_CHARS]
 
 
 def _retries(record: JobRecord) -> str:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from nuvom.contrib.dashboard import actions, frame
 from nuvom.contrib.dashboard.pages.arguments import ArgumentForm
 from nuvom.contrib.dashboard.pages.jobs import condition, row_of
+from nuvom.contrib.dashboard.pages.overview import Figure
 from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
-from nuvom.errors import TaskNotFound
+from nuvom.errors import TaskNotFound, plural
+from nuvom.inspection.formats import duration
 from nuvom.inspection.history import percentile, total
 from nuvom.inspection.views import short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nuvom.contrib.dashboard.visit import Visit
     from nuvom.core.views import Rollup
@@ -134,7 +136,7 @@ def shown(
     inspector, now = visit.inspector, visit.now
     name = visit.named("name") if entry is None else entry.name
     newest = inspector.page(task=name, limit=_RECENT)
-    history = _history(visit)
+    history, label = _history(visit), frame.WINDOWS[frame.window(visit, "24h")][1]
     if entry is None and not newest and not any(one.task == name for one in history):
         known = [one.name for one in tasks_or_nothing(visit.runtime.settings.manifest_file)]
         raise TaskNotFound(name, known)
@@ -144,12 +146,11 @@ def shown(
             "name": name,
             "entry": entry,
             "options": _options(entry),
-            "figures": _figures(history, name),
+            "row": list(_shown_figures(_figures(history, name), label)),
             "jobs": [row_of(inspector, one, now) for one in newest],
             "form": form,
             "query": condition("task", name),
             "window": frame.window(visit, "24h"),
-            "label": frame.WINDOWS[frame.window(visit, "24h")][1],
         },
         status,
     )
@@ -178,6 +179,16 @@ def _figures(rows: Sequence[Rollup], name: str) -> Figures:
     found = [percentile(rows, share, kinds=_ENDED, task=name) for share in (0.5, 0.95, 0.99)]
     bad, retried = total(rows, _BAD, task=name), total(rows, ("retried",), task=name)
     return Figures(ended, bad, retried, *found)
+
+
+def _shown_figures(found: Figures, label: str) -> Iterator[Figure]:
+    """Yield the figures of a task; counts are of jobs, times of the attempts that ended them."""
+    retried = plural(found.retried, "attempt")
+    yield Figure(f"Ended, {label}", f"{found.ended:,}", "", f"{retried} tried again")
+    yield Figure("Failed", f"{found.bad:,}", "", f"{found.rate} of them" if found.rate else "")
+    for word, secs in (("p50", found.p50), ("p95", found.p95), ("p99", found.p99)):
+        number, _, unit = "–".partition(" ") if secs is None else duration(secs).partition(" ")  # noqa: RUF001  # no value
+        yield Figure(word, number, unit, "run time" if secs is not None else "")
 
 
 def _options(entry: TaskEntry | None) -> Mapping[str, str]:

@@ -5,10 +5,10 @@
   const root = document.documentElement;
   const one = (selector, at = document) => at.querySelector(selector);
   const all = (selector, at = document) => [...at.querySelectorAll(selector)];
-  const home = one(".brand").pathname;
+  const home = one(".brand")?.pathname ?? "/";
   const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
   const remember = (name, value) => {
-    document.cookie = `nuvom_${name}=${encodeURIComponent(value)};path=${home};max-age=31536000;samesite=strict`;
+    document.cookie = `nuvom_${name}=${value};path=${home};max-age=31536000;samesite=strict`;
   };
   const typesIn = (element) =>
     element?.matches("textarea, select, input:not([type=checkbox], [type=radio])");
@@ -286,7 +286,7 @@
     showSelection();
   };
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const isKnown = document.cookie.includes(`nuvom_zone=${encodeURIComponent(zone)}`);
+  const isKnown = document.cookie.includes(`nuvom_zone=${zone}`);
   remember("zone", zone);
   begin();
   open();
