@@ -18,7 +18,7 @@ from starlette.routing import Route, Router
 from nuvom.contrib.dashboard import actions, frame, signin
 from nuvom.contrib.dashboard.events import EventStream
 from nuvom.contrib.dashboard.guards import RIGHTS, RequestGuard
-from nuvom.contrib.dashboard.pages import overview, queues
+from nuvom.contrib.dashboard.pages import overview, queues, schedules, workers
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Done, Form, Page, Visit
@@ -48,6 +48,11 @@ _CSRF_FORM = re.compile(r"[\w-]{40,60}", re.ASCII)
 PAGES: dict[str, Callable[[Visit], Page]] = {
     "/": overview.overview,
     "/queues": queues.queues,
+    "/queues/{name:path}": queues.queue,
+    "/workers": workers.workers,
+    "/workers/{id:path}": workers.worker,
+    "/schedules": schedules.schedules,
+    "/schedules/{name:path}": schedules.schedule,
 }
 """What each page shows. ``{name:path}`` may have slashes, as names of queues and tasks may."""
 
