@@ -18,7 +18,16 @@ from starlette.routing import Route, Router
 from nuvom.contrib.dashboard import actions, frame, signin
 from nuvom.contrib.dashboard.events import EventStream
 from nuvom.contrib.dashboard.guards import RIGHTS, RequestGuard
-from nuvom.contrib.dashboard.pages import errors, job, jobs, overview, queues, tasks
+from nuvom.contrib.dashboard.pages import (
+    errors,
+    job,
+    jobs,
+    overview,
+    queues,
+    schedules,
+    tasks,
+    workers,
+)
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Done, Form, Page, Visit
@@ -54,6 +63,11 @@ PAGES: dict[str, Callable[[Visit], Page]] = {
     "/tasks": tasks.tasks,
     "/tasks/{name:path}": tasks.task,
     "/queues": queues.queues,
+    "/queues/{name:path}": queues.queue,
+    "/workers": workers.workers,
+    "/workers/{id:path}": workers.worker,
+    "/schedules": schedules.schedules,
+    "/schedules/{name:path}": schedules.schedule,
 }
 """What each page shows. ``{name:path}`` may have slashes, as names of queues and tasks may."""
 

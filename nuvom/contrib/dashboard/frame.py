@@ -9,6 +9,7 @@ from nuvom.contrib.dashboard.visit import route_path
 from nuvom.discovery.manifest import tasks_or_nothing
 from nuvom.errors import InvalidSchedule
 from nuvom.inspection.overview import store_place
+from nuvom.inspection.search import Search
 from nuvom.scheduler.cron import zone_of as zone_named
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ def is_at(visit: Visit, path: str) -> bool:
     return here == path or (path != "/" and here.startswith(f"{path}/"))
 
 
+def jobs(visit: Visit, **wanted: str) -> str:
+    """Return the address of the jobs that fit a search, such as ``status="DEAD", queue="mail"``."""
+    search = Search()
+    for name, value in wanted.items():
+        search = search.with_(name, value)
+    return visit.url("/jobs", q=search.text)
+
+
 def theme(visit: Visit) -> str:
     """Return the theme that this browser asked for."""
     asked = visit.asked("theme") or visit.request.cookies.get("nuvom_theme", "")
@@ -116,6 +125,12 @@ def zone(visit: Visit) -> tzinfo:
         return zone_named(visit.request.cookies.get("nuvom_zone", "") or "UTC")
     except InvalidSchedule:
         return UTC
+
+
+def offset(visit: Visit, moment: float) -> float:
+    """Return how many seconds the browser's zone is ahead of UTC at a moment."""
+    found = datetime.fromtimestamp(moment, zone(visit)).utcoffset()
+    return 0.0 if found is None else found.total_seconds()
 
 
 def clock(visit: Visit, moment: float, shape: str = "%H:%M:%S") -> str:
