@@ -25,7 +25,6 @@ from nuvom.discovery.manifest import (
     write_manifest,
 )
 from nuvom.discovery.scan import Hints, scan
-from nuvom.discovery.stub import signature_of
 from nuvom.errors import (
     AmbiguousTask,
     ProjectNotFound,
@@ -226,15 +225,6 @@ def full_name(settings: Settings, name: str) -> str:
         return find_name(name, [entry.name for entry in manifest_or_nothing(settings)])
     except (TaskNotFound, AmbiguousTask):
         return name
-
-
-def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
-    """Return the names of a task's positional parameters; empty if they are unknown."""
-    entry = by_any_name(manifest_or_nothing(settings)).get(task)
-    if entry is None:
-        return ()
-    parameters = signature_of(entry.signature).parameters.values()
-    return tuple(one.name for one in parameters if one.kind < one.VAR_POSITIONAL)
 
 
 def require_known(

@@ -13,7 +13,7 @@ from nuvom.cli import exit_codes, params, tables
 from nuvom.cli.commands.run import interruptible, make_record, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
-from nuvom.cli.project import find_task, full_name, positional_names, reader, require_known, writer
+from nuvom.cli.project import find_task, full_name, reader, require_known, writer
 from nuvom.core.record import JobStatus
 from nuvom.core.text import mask_text
 from nuvom.core.transitions import RENAMABLE, home_of
@@ -178,7 +178,7 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
     out = invocation.out
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
-    data = _inspected(runtime, inspector, snapshot)
+    data = _inspected(inspector, snapshot)
     if out.as_json or form == "json":
         out.json("nuvom.job/1", data)
     elif form == "raw":
@@ -193,12 +193,11 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
             _show_reason(out, reason)
 
 
-def _inspected(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
+def _inspected(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
     record = snapshot.record
     args = kwargs = damage = progress = None
     try:
-        names = positional_names(runtime.settings, record.func_name)
-        args, kwargs = inspector.shown_arguments(record, names)
+        args, kwargs = inspector.shown_arguments(record)
     except PayloadError as error:
         damage = error.what
     if snapshot.progress is not None:
@@ -527,33 +526,21 @@ def _edited_call(
         NotStorable: the arguments do not fit the task.
     """
     entry = find_task(invocation, runtime.settings, old.func_name)
-    args, kwargs = runtime.codec.decode_call(old.args, old.kwargs)
-    names = positional_names(runtime.settings, old.func_name)
-    shown_args, shown_kwargs = inspector.shown_arguments(old, names)
-    shown = jsonable({"args": shown_args})
-    # Keep the original names: large numbers need no ``_str`` here, since we read them back.
-    shown["kwargs"] = dict(zip(shown_kwargs, jsonable(shown_kwargs).values(), strict=True))
-    edited = click.edit(json.dumps(shown, indent=2), extension=".json", require_save=True)
-    saved = shown if edited is None else _parsed(entry.name, edited)
-    if saved == shown:
+    shown_args, shown_kwargs = inspector.editable_arguments(old)
+    shown = json.dumps({"args": shown_args, "kwargs": shown_kwargs}, indent=2)
+    edited = click.edit(shown, extension=".json", require_save=True)
+    saved = _parsed(entry.name, shown if edited is None else edited)
+    if saved == (shown_args, shown_kwargs):
         invocation.out.say("Nothing was changed, so no job was made.")
         return None
-    new_args = tuple(
-        args[at] if at < len(args) and shown["args"][at] == new else new
-        for at, new in enumerate(saved["args"])
-    )
-    new_kwargs = {
-        name: kwargs[name] if name in kwargs and shown["kwargs"].get(name) == new else new
-        for name, new in saved["kwargs"].items()
-    }
-    called = make_record(runtime, entry, (new_args, new_kwargs))
+    called = make_record(runtime, entry, inspector.edited_arguments(old, *saved))
     return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
 
 
-def _parsed(task: str, edited: str) -> dict[str, Any]:
-    """Return the object that the user saved, with a list "args" and an object "kwargs"."""
+def _parsed(task: str, edited: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return what the user saved: an object with a list "args" and an object "kwargs"."""
     match params.json_value(edited, f"What you saved for {task}"):
         case {"args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
-            return {"args": args, "kwargs": kwargs}
+            return args, kwargs
     reason = 'what you saved must be an object with a list "args" and an object "kwargs"'
     raise InvalidArguments(task, reason)
