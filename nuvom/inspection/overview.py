@@ -9,8 +9,8 @@ from nuvom._version import __version__
 from nuvom.core.record import JobStatus
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import plural
-from nuvom.inspection import views
-from nuvom.inspection.formats import ago, rfc3339
+from nuvom.inspection import figures, views
+from nuvom.inspection.formats import ago, duration, rfc3339
 from nuvom.inspection.inspector import Inspector
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.declared import declared_by
@@ -30,6 +30,7 @@ SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _SHOWN = 5
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
+_BEHIND_SECS = 300.0
 _OVERDUE_SECS = 60.0  # twice the longest sleep of a scheduler
 
 
@@ -41,6 +42,9 @@ class Check(NamedTuple):
         level: ``warn``: it works, but perhaps not as intended.
         fix: What to do about it, or empty.
         code: The class of the underlying error, or empty.
+        kind: For what needs attention: ``silent``, ``other_code``, ``orphans``, ``paused``,
+            ``unserved``, ``behind``, ``dead``, ``parked``, ``slow``, or empty.
+        subject: The worker, queue or task that it is about, or empty.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Check(NamedTuple):
     text: str
     fix: str = ""
     code: str = ""
+    kind: str = ""
+    subject: str = ""
 
 
 def store_place(settings: Settings) -> Path | None:
@@ -100,15 +106,15 @@ def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     for one in workers:
         place = f"{short_id(one.id)} (pid {one.pid} on {one.host})"
         if one.state == "silent":
-            text = f"{place} has not been heard from for {one.beat_age_secs:.0f} s"
+            text = f"{place} is silent: no heartbeat for {duration(one.beat_age_secs)}"
             fix = "Other workers take its jobs back." if alive else _TAKES_BACK
-            yield Check("workers", "warn", text, fix)
+            yield Check("workers", "warn", text, fix, kind="silent", subject=one.id)
         elif one.version not in ("", __version__):
             text = f"{place} runs nuvom {one.version}, this is {__version__}"
-            yield Check("workers", "warn", text, "Restart it.")
+            yield Check("workers", "warn", text, "Restart it.", kind="other_code", subject=one.id)
         elif one.id in other_code:
             text = f"{place} runs other code ({one.release}) than {other_code[one.id]}"
-            yield Check("workers", "warn", text, "Restart it.")
+            yield Check("workers", "warn", text, "Restart it.", kind="other_code", subject=one.id)
 
 
 def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -120,21 +126,46 @@ def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
         is_helped = any(one.state != "silent" for one in inspector.workers())
         level: Literal["warn", "fail"] = "warn" if is_helped else "fail"
         fix = "Other workers take its jobs back." if is_helped else _TAKES_BACK
-        yield Check("workers", level, f"{are}, such as {orphans[0].record.id}", fix)
+        text = f"{are}, such as {orphans[0].record.id}"
+        yield Check("workers", level, text, fix, kind="orphans")
 
 
-def _queues(_: Runtime, inspector: Inspector) -> Iterator[Check]:
+def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    now = runtime.clock.now()
     for stats in inspector.stats():
-        name = stats.queue
+        name, workers = stats.queue, inspector.workers_on(stats.queue)
+        waited = 0.0 if stats.oldest_ready_at is None else now - stats.oldest_ready_at
         if stats.paused_by is not None:
-            text = f"{name} is paused by {stats.paused_by}"
-            yield Check("queues", "warn", text, f"To resume it: nuvom queues resume {name}")
-        elif stats.ready and inspector.workers_on(name) == 0:
+            text, fix = f"{name} is paused by {stats.paused_by}", f"nuvom queues resume {name}"
+            yield _of_queue(name, "paused", text, f"To resume it: {fix}")
+        elif stats.ready and workers == 0:
             text = f"{plural(stats.ready, 'job')} waiting on {name}, and no worker serves it"
-            yield Check("queues", "warn", text, "Start one: nuvom runworker")
+            yield _of_queue(name, "unserved", text, "Start one: nuvom runworker")
+        elif stats.ready and waited > _BEHIND_SECS:
+            text = f"{name} falls behind: its oldest job has waited for {duration(waited)}"
+            yield _of_queue(name, "behind", text, "Start more workers, or give them more threads.")
         if stats.dead:
             text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
-            yield Check("queues", "warn", text, "See: nuvom errors")
+            yield _of_queue(name, "dead", text, "See: nuvom errors")
+
+
+def _of_queue(queue: str, kind: str, text: str, fix: str) -> Check:
+    return Check("queues", "warn", text, fix, kind=kind, subject=queue)
+
+
+def _slow(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    """Yield the tasks with jobs that run far longer than usual: they may be stuck."""
+    usual = figures.Usual(figures.recent(inspector, runtime.clock.now()))
+    now, longest = runtime.clock.now(), dict[str, list[float]]()
+    for one in inspector.pages(statuses=[JobStatus.RUNNING], most=_MOST_RUNNING):
+        secs, task = now - (one.claimed_at or now), one.record.func_name
+        if usual.is_slow(task, secs):
+            longest.setdefault(task, []).append(secs)
+    for task, found in longest.items():
+        text = f"{plural(len(found), 'job')} of {task} may be stuck: the longest runs for "
+        text += f"{duration(max(found))}, and 95 % end within {duration(usual.p95(task) or 0.0)}"
+        fix = "See what it waits for: nuvom workers stacks ID"
+        yield Check("workers", "warn", text, fix, kind="slow", subject=task)
 
 
 def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -143,7 +174,7 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
             reason = inspector.why(example)
             if reason is not None:
                 text = f"{plural(count, 'job')} of {task} PARKED: {reason.text}"
-                yield Check("parked", "fail", text, reason.fix)
+                yield Check("parked", "fail", text, reason.fix, kind="parked", subject=task)
 
 
 def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -214,7 +245,7 @@ def _unfired(
         yield Check("schedules", "warn", f"{overdue}, and has not fired", fix)
 
 
-OF_THE_STATE = (_workers, _orphans, _queues, _parked, _schedules)
+OF_THE_STATE = (_workers, _orphans, _slow, _queues, _parked, _schedules)
 
 
 def attention(runtime: Runtime) -> Iterator[Check]:

@@ -15,10 +15,10 @@ from starlette.datastructures import ImmutableMultiDict
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Route, Router
 
-from nuvom.contrib.dashboard import actions, signin
-from nuvom.contrib.dashboard.events import EventStream
+from nuvom.contrib.dashboard import actions, frame, signin
+from nuvom.contrib.dashboard.events import EventStream, server_is_ending
 from nuvom.contrib.dashboard.guards import RIGHTS, RequestGuard
-from nuvom.contrib.dashboard.pages import queues
+from nuvom.contrib.dashboard.pages import overview, queues
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Done, Form, Page, Visit
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from nuvom.contrib.dashboard.access import Access
     from nuvom.contrib.dashboard.signin import SignIn
+    from nuvom.runtime import Runtime
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -46,6 +47,7 @@ _MOST_MESSAGE = 2000  # characters
 _CSRF_FORM = re.compile(r"[\w-]{40,60}", re.ASCII)
 
 PAGES: dict[str, Callable[[Visit], Page]] = {
+    "/": overview.overview,
     "/queues": queues.queues,
 }
 """What each page shows. ``{name:path}`` may have slashes, as names of queues and tasks may."""
@@ -97,7 +99,14 @@ def asgi(*, access: Access, hosts: Iterable[str] = ()) -> ASGIApp:
         hosts: Names under which the application is reached, besides ``localhost``: requests under
             other names are refused with status 421, since pages of other sites send them.
     """
-    return build(Site(current_runtime), access, hosts=hosts)
+    return build(site_over(current_runtime), access, hosts=hosts)
+
+
+def site_over(
+    runtime: Callable[[], Runtime], is_ending: Callable[[], bool] = server_is_ending
+) -> Site:
+    """Return what all requests share; see ``Site``."""
+    return Site(runtime, is_ending, frame=frame)
 
 
 def build(
@@ -173,6 +182,7 @@ def _shown(visit: Visit, page: Callable[[Visit], Page]) -> Response:
     template, context, status = page(visit)
     html = visit.site.render(template, {"visit": visit, **context})
     response = HTMLResponse(html, status)
+    frame.remember(visit, response)
     if visit.request.cookies.get(_CSRF) != visit.csrf:
         _set_cookie(visit.request, response, _CSRF, visit.csrf)
     return response

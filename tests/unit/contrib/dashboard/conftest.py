@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from nuvom.contrib.dashboard.app import build
-from nuvom.contrib.dashboard.site import Site
+from nuvom.contrib.dashboard.app import build, site_over
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
 from nuvom.inspection.inspector import Inspector
@@ -81,7 +80,7 @@ class Dashboard(Browser):
         self.runtime = runtime
         self.queue = runtime.queue
         self.grants: Any = "all"
-        self.site = Site(lambda: runtime)
+        self.site = site_over(lambda: runtime)
         super().__init__(build(self.site, self._access))
         self.jobs = dict[str, str]()
 
