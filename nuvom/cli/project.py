@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuvom.config.address import StoreAddress
 from nuvom.config.project import find_root, import_roots, require_root, root_or_here
 from nuvom.config.sources import Loaded, load
+from nuvom.core.options import NO_CALL_OPTIONS
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import (
     by_any_name,
@@ -25,16 +26,18 @@ from nuvom.discovery.manifest import (
     write_manifest,
 )
 from nuvom.discovery.scan import Hints, scan
-from nuvom.discovery.stub import signature_of
+from nuvom.discovery.stub import definition_of, signature_of
 from nuvom.errors import (
     AmbiguousTask,
     ProjectNotFound,
     QueueNotFound,
     TaskHidden,
     TaskNotFound,
+    TaskNotImportable,
     plural,
 )
 from nuvom.events import default_bus
+from nuvom.inspection.formats import jsonable
 from nuvom.inspection.inspector import Inspector
 from nuvom.log import configure_logging, get_logger, reset_logging
 from nuvom.logs.events import subscribe_logging
@@ -47,7 +50,11 @@ if TYPE_CHECKING:
 
     from nuvom.cli.context import Invocation
     from nuvom.config.settings import Settings
+    from nuvom.core.options import CallOptions
+    from nuvom.core.record import JobRecord
     from nuvom.discovery.entries import TaskEntry
+
+    Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 _LEVELS = ("WARNING", "INFO", "DEBUG")
 
@@ -257,3 +264,61 @@ def known_queues(inspector: Inspector, settings: Settings) -> set[str]:
     entries = manifest_or_nothing(settings)
     named = {str(entry.options.get("queue", "default")) for entry in entries}
     return {"default", *named, *(stats.queue for stats in inspector.stats())}
+
+
+# ---- calls of tasks ---------------------------------------------------------------------
+
+
+def make_record(
+    runtime: Runtime, entry: TaskEntry, call: Call, options: CallOptions = NO_CALL_OPTIONS
+) -> JobRecord:
+    """Return the record of a call, checked against the manifest's signature but not yet stored.
+
+    Raises: TaskNotImportable, InvalidArguments, NotStorable, PayloadTooLarge.
+    """
+    if not entry.importable:
+        repair = f"Move it to the top level of its module ({entry.place}); nothing was enqueued."
+        is_inside = "<locals>" in entry.qualname
+        reason = "it is defined inside a function" if is_inside else "importing does not define it"
+        raise TaskNotImportable(entry.name, reason, repair)
+    args, kwargs = call
+    return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
+
+
+def shown_call(runtime: Runtime, inspector: Inspector, old: JobRecord) -> dict[str, Any]:
+    """Return a job's arguments as JSON for people to edit: ``args``, and ``kwargs`` by name.
+
+    Secret values appear as ``***``; bytes, dates and the like appear as text.
+    Raises: PayloadError: they cannot be read.
+    """
+    names = positional_names(runtime.settings, old.func_name)
+    args, kwargs = inspector.shown_arguments(old, names)
+    shown = jsonable({"args": args})
+    # Keep the original names: large numbers need no ``_str`` here, since we read them back.
+    return {**shown, "kwargs": dict(zip(kwargs, jsonable(kwargs).values(), strict=True))}
+
+
+def changed_call(
+    runtime: Runtime,
+    entry: TaskEntry,
+    old: JobRecord,
+    *,
+    shown: dict[str, Any],
+    saved: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what differs in a job that repeats ``old`` with the arguments that were saved.
+
+    A value that was saved as it was ``shown`` stays as it is stored.
+    Raises: InvalidArguments, NotStorable: the arguments do not fit the task.
+    """
+    args, kwargs = runtime.codec.decode_call(old.args, old.kwargs)
+    new_args = tuple(
+        args[at] if at < len(args) and shown["args"][at] == new else new
+        for at, new in enumerate(saved["args"])
+    )
+    new_kwargs = {
+        name: kwargs[name] if name in kwargs and shown["kwargs"].get(name) == new else new
+        for name, new in saved["kwargs"].items()
+    }
+    called = make_record(runtime, entry, (new_args, new_kwargs))
+    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}

@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes, params, tables
-from nuvom.cli.commands.run import interruptible, make_record, teller_of_job
+from nuvom.cli.commands.run import interruptible, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
-from nuvom.cli.project import find_task, full_name, positional_names, reader, require_known, writer
+from nuvom.cli.project import (
+    changed_call,
+    find_task,
+    full_name,
+    positional_names,
+    reader,
+    require_known,
+    shown_call,
+    writer,
+)
 from nuvom.core.record import JobStatus
-from nuvom.core.text import mask_text
 from nuvom.core.transitions import RENAMABLE, home_of
 from nuvom.discovery.stub import definition_of
-from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
+from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.inspection.inspector import Inspector
@@ -178,7 +186,8 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
     out = invocation.out
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
-    data = _inspected(runtime, inspector, snapshot)
+    names = positional_names(runtime.settings, snapshot.record.func_name)
+    data = views.job_details(inspector, snapshot, names)
     if out.as_json or form == "json":
         out.json("nuvom.job/1", data)
     elif form == "raw":
@@ -191,35 +200,6 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
         if reason is not None:
             out.text("")
             _show_reason(out, reason)
-
-
-def _inspected(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
-    record = snapshot.record
-    args = kwargs = damage = progress = None
-    try:
-        names = positional_names(runtime.settings, record.func_name)
-        args, kwargs = inspector.shown_arguments(record, names)
-    except PayloadError as error:
-        damage = error.what
-    if snapshot.progress is not None:
-        done, total, note = snapshot.progress
-        progress = {"done": done, "total": total, "note": mask_text(note)}
-    return {
-        **views.job_data(snapshot),
-        "args": args,
-        "kwargs": kwargs,
-        "damage": damage,
-        "result": inspector.shown_result(snapshot),
-        "error": views.error_data(snapshot.error, traceback=True),
-        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
-        "progress": progress,
-        "timeout_secs": record.timeout_secs,
-        "timeout_policy": record.timeout_policy,
-        "unique_key": record.unique_key,
-        **inspector.links(snapshot)._asdict(),
-        "deliveries": record.deliveries,
-        "lease_epoch": record.lease_epoch,
-    }
 
 
 def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) -> None:
@@ -527,27 +507,13 @@ def _edited_call(
         NotStorable: the arguments do not fit the task.
     """
     entry = find_task(invocation, runtime.settings, old.func_name)
-    args, kwargs = runtime.codec.decode_call(old.args, old.kwargs)
-    names = positional_names(runtime.settings, old.func_name)
-    shown_args, shown_kwargs = inspector.shown_arguments(old, names)
-    shown = jsonable({"args": shown_args})
-    # Keep the original names: large numbers need no ``_str`` here, since we read them back.
-    shown["kwargs"] = dict(zip(shown_kwargs, jsonable(shown_kwargs).values(), strict=True))
+    shown = shown_call(runtime, inspector, old)
     edited = click.edit(json.dumps(shown, indent=2), extension=".json", require_save=True)
     saved = shown if edited is None else _parsed(entry.name, edited)
     if saved == shown:
         invocation.out.say("Nothing was changed, so no job was made.")
         return None
-    new_args = tuple(
-        args[at] if at < len(args) and shown["args"][at] == new else new
-        for at, new in enumerate(saved["args"])
-    )
-    new_kwargs = {
-        name: kwargs[name] if name in kwargs and shown["kwargs"].get(name) == new else new
-        for name, new in saved["kwargs"].items()
-    }
-    called = make_record(runtime, entry, (new_args, new_kwargs))
-    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
+    return changed_call(runtime, entry, old, shown=shown, saved=saved)
 
 
 def _parsed(task: str, edited: str) -> dict[str, Any]:
