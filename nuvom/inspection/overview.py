@@ -88,6 +88,7 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
         },
         "failures": {
             "jobs": sum(one.count for one in groups),
+            "groups": len(groups),
             "latest": [views.group_data(one) for one in groups[:_LATEST]],
         },
         "attention": [one._asdict() for one in attention(runtime)],

@@ -5,10 +5,15 @@ Both speak the plain data of ``--json``.
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import socket
+import threading
+from contextlib import suppress
+from functools import partial
 from http.client import HTTPException
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
@@ -16,7 +21,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from nuvom.cli.project import changed_call, positional_names, shown_call
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.core.record import JobStatus
+
 from nuvom.core.transitions import RETRYABLE
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import (
@@ -32,13 +37,14 @@ from nuvom.inspection.overview import overview, schedule_data
 from nuvom.scheduler.schedule import Schedule
 
 if TYPE_CHECKING:
-    from nuvom.core.record import JobSnapshot
+    from collections.abc import Callable, Sequence
+
+    from nuvom.core.record import JobSnapshot, JobStatus
     from nuvom.inspection.inspector import Inspector
     from nuvom.runtime import Runtime
 
 Data = dict[str, Any]
 
-KINDS = ("jobs", "queues", "workers", "schedules", "errors")
 MOST_JOBS = 200
 _TIMEOUT_SECS = 5.0
 _MOST_BYTES = 64 * 1024 * 1024
@@ -82,7 +88,9 @@ class Source(Protocol):
         ...
 
     def rows(self, kind: str, query: str = "", limit: int = MOST_JOBS) -> list[Data]:
-        """Return what there is of one of ``KINDS``; of jobs the newest that match ``query``.
+        """Return ``jobs``, ``workers``, ``schedules`` or ``errors``; queues are in the overview.
+
+        Of jobs these are the newest that match ``query``.
 
         Raises: InvalidSearch.
         """
@@ -121,17 +129,12 @@ class StoreSource:
         return jsonable(overview(self._runtime, self._inspector))
 
     def rows(self, kind: str, query: str = "", limit: int = MOST_JOBS) -> list[Data]:
-        """Return what there is of one of ``KINDS``."""
-        inspector, now = self._inspector, self.now()
+        """Return what there is of one kind."""
+        inspector = self._inspector
         found: list[Data]
         match kind:
             case "jobs":
                 found = [views.job_data(one) for one in self._found(query, limit)]
-            case "queues":
-                stats = inspector.stats()
-                found = [
-                    views.queue_data(one, now, inspector.workers_on(one.queue)) for one in stats
-                ]
             case "workers":
                 found = [views.worker_data(one) for one in inspector.processes()]
             case "schedules":
@@ -224,7 +227,7 @@ def _is_call(saved: Data) -> bool:
 class _NoRedirect(HTTPRedirectHandler):
     """Follows no redirect: it would show the token to whoever it leads to."""
 
-    def redirect_request(self, *_: Any) -> None:  # noqa: ANN401  # as the base class has it
+    def redirect_request(self, *_: Any) -> None:  # as the base class has it
         """Refuse."""
 
 
@@ -251,7 +254,7 @@ class ApiSource:
         return self._ask("overview")
 
     def rows(self, kind: str, query: str = "", limit: int = MOST_JOBS) -> list[Data]:
-        """Return what there is of one of ``KINDS``."""
+        """Return what there is of one kind."""
         asked = f"?{urlencode({'q': query, 'limit': limit})}" if kind == "jobs" else ""
         found = self._ask(kind + asked).get(kind)
         if not isinstance(found, list):
@@ -317,3 +320,70 @@ class ApiSource:
     def _unusable(self, reason: str) -> BackendUnavailable:
         repair = "Start it: nuvom dashboard. It is tried again every second."
         return BackendUnavailable(self.address, reason, repair)
+
+
+# ---- what a view shows at one moment ----------------------------------------------------
+
+
+class Wanted(NamedTuple):
+    """What to read: a kind of rows, which jobs, and whose details."""
+
+    kind: str
+    query: str
+    detail: str | None
+
+
+class Frame(NamedTuple):
+    """What was read at one moment."""
+
+    wanted: Wanted
+    at: float
+    overview: Data
+    rows: Sequence[Data]
+    detail: Data | None
+
+
+def read_frame(source: Source, wanted: Wanted) -> Frame:
+    """Read what is wanted. Raises: NuvomError."""
+    overview, detail = source.overview(), None
+    is_queues = wanted.kind == "queues"
+    rows = overview["queues"] if is_queues else source.rows(wanted.kind, wanted.query)
+    if wanted.detail is not None:
+        with suppress(JobNotFound, Refused):  # it was removed meanwhile
+            detail = source.job(wanted.detail)
+    return Frame(wanted, source.now(), overview, rows, detail)
+
+
+class Reader:
+    """Runs calls one after the other in a thread, which never keeps the program from ending."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        threading.Thread(target=self._work, name="nuvom-top", daemon=True).start()
+
+    def run(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Return what ``call`` will return or raise."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._calls.put(partial(_answer, call, loop, future))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get()()
+
+
+def _answer(
+    call: Callable[[], Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]
+) -> None:
+    try:
+        tell = partial(_settle, future, future.set_result, call())
+    except Exception as error:  # it is raised where the answer is awaited
+        tell = partial(_settle, future, future.set_exception, error)
+    with suppress(RuntimeError):  # the view has ended meanwhile
+        loop.call_soon_threadsafe(tell)
+
+
+def _settle(future: asyncio.Future[Any], settle: Callable[[Any], None], value: Any) -> None:  # noqa: ANN401  # any answer
+    if not future.done():
+        settle(value)
