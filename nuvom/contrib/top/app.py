@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import click
-from rich.text import Text
 from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import Binding
 from textual.containers import Container, Horizontal, VerticalScroll
@@ -24,13 +23,14 @@ from textual.widgets import Input, Static
 from nuvom.cli.output import clean, one_line
 from nuvom.contrib.top import tables
 from nuvom.contrib.top.keys import KEYS, VERBS, foot, help_text
-from nuvom.contrib.top.look import LOOKS, Look, facts_text, theme
+from nuvom.contrib.top.look import LOOKS, Look, facts_drawing, theme
 from nuvom.contrib.top.sources import Change, Frame, Reader, Wanted, read_frame
 from nuvom.contrib.top.tables import AMBER, QUIET, RED, STRONG, Piece
-from nuvom.contrib.top.widgets import Bar, Help, Question, RowList, Shown, Tabs
+from nuvom.contrib.top.widgets import Bar, Help, Line, Question, RowList, Shown, Tabs
 from nuvom.core.clock import SYSTEM_CLOCK
-from nuvom.errors import NuvomError, Refused, plural
+from nuvom.errors import InvalidSearch, NuvomError, Refused, plural
 from nuvom.inspection.formats import duration
+from nuvom.inspection.search import parse_search
 from nuvom.inspection.views import short_id
 
 if TYPE_CHECKING:
@@ -209,8 +209,10 @@ class TopApp(App[int]):
         counted = {} if frame is None else tables.counts(frame.overview)
         self.screen_stack[0].query_one(Tabs).show(self.kind, counted, self.look)
         self._show_details()
-        foot_line = foot(self.kind, read_only=self.read_only)
-        self._bar("foot").show([foot_line], self.look, self.look.sunk)
+        left, right = foot(self.kind, read_only=self.read_only)
+        if self.pane == "full":
+            left = [[Piece("Esc ", STRONG), Piece("back", QUIET)], *left]
+        self._bar("foot").show([Line(left, right)], self.look, self.look.sunk)
 
     def _bar(self, name: str) -> Bar:
         return self.screen_stack[0].query_one(f"#{name}", Bar)
@@ -219,21 +221,21 @@ class TopApp(App[int]):
         frame, place = self.frame, self.source.address
         if frame is not None:
             place = f"{tables.place(frame.overview)}  {place}"
-        left = [Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET)]
-        lines: list[tuple[Sequence[Piece], Sequence[Piece]]] = [(left, list(self._right()))]
-        figures: list[Piece] = []
-        for label, value, style in () if frame is None else tables.figures(frame.overview):
-            figures += [Piece(f"{label} ", QUIET), Piece(f"{value}   ", style or STRONG)]
-        lines += [(figures, ()), (self._notice(), ())]
+        where = Line([(Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET))], self._right())
+        figures = [
+            (Piece(f"{label} ", QUIET), Piece(value, style or STRONG))
+            for label, value, style in (() if frame is None else tables.figures(frame.overview))
+        ]
+        lines = (where, Line(figures), Line([self._notice()]))
         self._bar("head").show(lines, self.look, self.look.bg)
 
-    def _right(self) -> Iterator[Piece]:
-        if self.frame is not None:
-            yield from tables.throughput(self.frame.overview)
-        if self.read_only:
-            yield Piece("  read-only", QUIET)
-        if self.is_held:
-            yield Piece("  ‖ on hold", AMBER)
+    def _right(self) -> list[Piece]:
+        rate = () if self.frame is None else tables.throughput(self.frame.overview)
+        return [
+            *rate,
+            *([Piece("  read-only", QUIET)] if self.read_only else []),
+            *([Piece("  ‖ on hold", AMBER)] if self.is_held else []),
+        ]
 
     def _notice(self) -> tuple[Piece, ...]:
         """Return that the store is lost, or what needs attention."""
@@ -252,10 +254,11 @@ class TopApp(App[int]):
         if not self.pane:
             return
         row = self.list.row(self.list.cursor)
-        text = Text(_CHOOSE, self.look.style(QUIET))
+        facts: Iterable[tables.Fact] = (tables.Fact("", _CHOOSE, QUIET),)
         if row is not None and self.frame is not None:
-            text = facts_text(self._facts(row, self.frame), self.look)
-        self.screen_stack[0].query_one("#details", Static).update(text)
+            facts = self._facts(row, self.frame)
+        drawing = facts_drawing(facts, self.look)
+        self.screen_stack[0].query_one("#details", Static).update(drawing)
 
     def _facts(self, row: Data, frame: Frame) -> Iterator[tables.Fact]:
         if self.kind != "jobs":
@@ -289,7 +292,7 @@ class TopApp(App[int]):
         """Yield what the palette offers: the keys that work now."""
         del screen
         for one in KEYS:
-            is_other = one.action in ("command_palette", "back", "help")
+            is_other = one.action in ("command_palette", "leave", "help")
             if not is_other and one.works(self.kind, read_only=self.read_only):
                 yield SystemCommand(one.text, "", partial(self.run_action, one.action))
 
@@ -325,7 +328,7 @@ class TopApp(App[int]):
         """Show details beside the table, or hide them."""
         self.pane = "" if self.pane == "beside" else "beside"
 
-    def action_back(self) -> None:
+    def action_leave(self) -> None:
         """Leave what was entered last: details, marks, the cursor, the filter."""
         if self.screen_stack[0].query_one("#filter", Input).has_focus:
             self._close_search()
@@ -355,10 +358,10 @@ class TopApp(App[int]):
         self.theme = "light" if self.theme == "dark" else "dark"
         self.show()
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         """Show what needs attention, and the keys."""
         overview = None if self.frame is None else self.frame.overview
-        self.push_screen(Help(help_text(self.look, overview, read_only=self.read_only)))
+        await self.push_screen(Help(help_text(self.look, overview, read_only=self.read_only)))
 
     def action_copy(self) -> None:
         """Copy the key of the chosen row."""
@@ -454,7 +457,9 @@ class TopApp(App[int]):
             keep = "Keep it" if len(jobs) == 1 else "Keep them"
             if not await self.push_screen_wait(Question(what, text, yes=what, no=keep)):
                 return
-        await self._make([Change("jobs", one["id"], name, one["status"]) for one in jobs], verb.done)
+        await self._make(
+            [Change("jobs", one["id"], name, one["status"]) for one in jobs], verb.done
+        )
 
     async def _make(self, changes: Sequence[Change], done: str) -> None:
         """Make changes one after the other, and tell how many were made."""

@@ -44,7 +44,7 @@ class Key(NamedTuple):
 
 KEYS = (
     Key("slash", "search", "filter", "Filter jobs; see docs/top.md for the words", ("jobs",)),
-    Key("enter", "open", "details", "Show everything about the chosen row"),
+    Key("enter", "open", "open", "Show everything about the chosen row"),
     Key("space", "mark", "mark", "Mark the chosen job, or unmark it", ("jobs",)),
     Key("r", "retry", "retry", "Retry the marked jobs, or the chosen one", ("jobs",), changes=True),
     Key("x", "cancel", "cancel", "Cancel them", ("jobs",), changes=True),
@@ -60,27 +60,33 @@ KEYS = (
     Key("w", "web", "", "Open the row in the dashboard (with --url)"),
     Key("t", "theme", "", "Switch between dark and light"),
     Key("colon", "command_palette", "", "Choose a command by typing"),
-    Key("escape", "back", "", "Close, or give up marks, cursor and filter"),
+    Key("escape", "leave", "", "Close, or give up marks, cursor and filter"),
     Key("question_mark", "help", "keys", "Show this"),
     Key("q", "quit", "quit", "Quit"),
 )
 _SHOWN = {
-    **{"slash": "/", "colon": ":", "question_mark": "?", "enter": "Enter", "space": "Space"},
-    **{"tab": "Tab", "escape": "Esc"},
+    "slash": "/",
+    "colon": ":",
+    "question_mark": "?",
+    "enter": "Enter",
+    "space": "Space",
+    "tab": "Tab",
+    "escape": "Esc",
 }
 _LAST = ("question_mark", "q")  # at the right of the footer, whatever the tab
 
 
-def foot(kind: str, *, read_only: bool) -> tuple[list[Piece], list[Piece]]:
-    """Return the keys to show at the left and at the right of the last line."""
-    sides: tuple[list[Piece], list[Piece]] = ([], [])
+def foot(kind: str, *, read_only: bool) -> tuple[list[list[Piece]], list[Piece]]:
+    """Return the keys to show at the left of the last line, and those at its right."""
+    left, right = [], list[Piece]()
     for one in KEYS:
         if one.label and one.works(kind, read_only=read_only):
-            pieces = sides[one.key in _LAST]
-            gap = "  " if pieces else ""
-            pieces += [Piece(f"{gap}{_SHOWN.get(one.key, one.key)} ", STRONG)]
-            pieces += [Piece(one.label, QUIET)]
-    return sides
+            pieces = [Piece(f"{_SHOWN.get(one.key, one.key)} ", STRONG), Piece(one.label, QUIET)]
+            if one.key in _LAST:
+                right += [Piece("  "), *pieces] if right else pieces
+            else:
+                left.append(pieces)
+    return left, right
 
 
 def help_text(look: Look, overview: Data | None, *, read_only: bool) -> Text:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Group
 from rich.segment import Segment
 from rich.style import Style
+from rich.table import Table as Grid
 from rich.text import Text
 from textual.strip import Strip
 from textual.theme import Theme
@@ -173,15 +175,21 @@ def line_of(pieces: Iterable[tables.Piece], look: Look, back: str) -> Text:
     return text
 
 
-def facts_text(facts: Iterable[tables.Fact], look: Look) -> Text:
-    """Return the lines of a detail view."""
-    text = Text()
+def facts_drawing(facts: Iterable[tables.Fact], look: Look) -> Group:
+    """Return the lines of a detail view; a long text goes on below itself."""
+    parts: list[Text | Grid] = []
     for label, value, style in facts:
+        text = Text(clean(value).rstrip(), look.style(style), overflow="fold")
         if not value:
-            text.append(f"\n{one_line(label)}\n", Style(color=look.ink, bold=True))
-            continue
-        if label:
-            text.append(cut(one_line(label), max(_LABEL, len(label))), Style(color=look.ink_3))
-            text.append("  ")
-        text.append(f"{clean(value)}\n", look.style(style))
-    return text
+            parts.append(Text(f"\n{one_line(label)}", Style(color=look.ink, bold=True)))
+        elif not label:
+            parts.append(text)
+        else:
+            grid = parts[-1] if parts else None
+            if not isinstance(grid, Grid):
+                grid = Grid.grid(padding=(0, 2, 0, 0))
+                grid.add_column(min_width=_LABEL, no_wrap=True)
+                grid.add_column(ratio=1)
+                parts.append(grid)
+            grid.add_row(Text(one_line(label), Style(color=look.ink_3)), text)
+    return Group(*parts)

@@ -21,7 +21,6 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from nuvom.cli.project import changed_call, positional_names, shown_call
 from nuvom.core.clock import SYSTEM_CLOCK
-
 from nuvom.core.transitions import RETRYABLE
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import (
@@ -34,6 +33,7 @@ from nuvom.errors import (
 from nuvom.inspection import views
 from nuvom.inspection.formats import jsonable
 from nuvom.inspection.overview import overview, schedule_data
+from nuvom.inspection.search import parse_search
 from nuvom.scheduler.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -144,8 +144,10 @@ class StoreSource:
         return [jsonable(one) for one in found]
 
     def _found(self, query: str, limit: int) -> list[JobSnapshot]:
-        del query
-        return self._inspector.page(limit=limit)
+        search = parse_search(query)
+        if not search.conditions:
+            return self._inspector.page(limit=limit)
+        return self._inspector.search(search, limit=limit).jobs
 
     def job(self, job_id: str) -> Data:
         """Return everything about a job."""
@@ -378,7 +380,7 @@ def _answer(
 ) -> None:
     try:
         tell = partial(_settle, future, future.set_result, call())
-    except Exception as error:  # it is raised where the answer is awaited
+    except Exception as error:  # noqa: BLE001  # it is raised where the answer is awaited
         tell = partial(_settle, future, future.set_exception, error)
     with suppress(RuntimeError):  # the view has ended meanwhile
         loop.call_soon_threadsafe(tell)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nuvom.cli.output import Cell, Table
 from nuvom.errors import plural
 from nuvom.inspection.formats import ago, duration
+from nuvom.inspection.search import parse_search
 from nuvom.inspection.views import call_text, short_id, trace_text, value_text
 
 if TYPE_CHECKING:
@@ -307,14 +308,14 @@ def figures(overview: Data) -> list[tuple[str, str, str]]:
     failed = overview["failures"]["jobs"]
     waits = [one["oldest_ready_secs"] for one in queues if one["oldest_ready_secs"] is not None]
     is_unserved = sums["ready"] and not workers["alive"]
-    busy = f", {workers['running']} of {workers['slots']} busy" if workers["slots"] else ""
     return [
         ("Ready", f"{sums['ready']:,}", ""),
         ("Running", f"{sums['running']:,}", ACCENT if sums["running"] else ""),
         ("Retrying", f"{sums['retrying']:,}", ""),
         ("Failed", f"{failed:,}", RED if failed else ""),
         ("Oldest", duration(max(waits)) if waits else "-", ""),
-        ("Workers", f"{workers['alive']:,}{busy}", AMBER if is_unserved else ""),
+        ("Workers", f"{workers['alive']:,}", AMBER if is_unserved else ""),
+        ("Busy", f"{workers['running']:,} of {workers['slots']:,}", ""),
         ("Scheduled", f"{sums['scheduled']:,}", ""),
     ]
 
@@ -367,9 +368,11 @@ def throughput(overview: Data) -> tuple[Piece, ...]:
 
 def search_for(kind: str, row: Data) -> str:
     """Return the filter for the jobs of a queue or of a group of failures."""
+    search = parse_search("")
     if kind == "queues":
-        return f"queue:{quoted(row['queue'])}"
-    return f"status:FAILED,DEAD task:{quoted(row['func_name'])} error:{quoted(row['type'])}"
+        return search.with_("queue", row["queue"]).text
+    found = search.with_("status", "FAILED", "DEAD").with_("task", row["func_name"])
+    return found.with_("error", row["type"]).text
 
 
 # ---- one of them in detail --------------------------------------------------------------

@@ -19,7 +19,6 @@ from textual.widgets import Button, Static
 from nuvom.cli.output import Table, one_line
 from nuvom.contrib.top import tables
 from nuvom.contrib.top.look import LOOKS, Layout, Look, layout, line_of, row_strip
-from nuvom.contrib.top.tables import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,35 +28,40 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
     from nuvom.contrib.top.sources import Data
+    from nuvom.contrib.top.tables import Piece
 
 _GUTTER = 2
 _HEAD = 1  # the line with the titles
 _GAP = 2
 
 
+class Line(NamedTuple):
+    """A line of text: groups at the left, as many as there is room for, and one at the right."""
+
+    groups: Sequence[Sequence[Piece]]
+    right: Sequence[Piece] = ()
+
+
 class Bar(Static):
-    """Lines of text with something at their left and at their right."""
+    """Lines of text that are cut to the width of the screen."""
 
-    def show(
-        self, lines: Sequence[tuple[Sequence[Piece], Sequence[Piece]]], look: Look, back: str
-    ) -> None:
-        """Draw lines; where there is no room for both, the right side goes first."""
-        width = max(1, self.size.width)
-        text = Text(no_wrap=True, end="")
-        for number, (left, right) in enumerate(lines):
-            if number:
-                text.append("\n")
-            text.append_text(_sides(line_of(left, look, back), line_of(right, look, back), width))
-        self.update(text)
+    def show(self, lines: Sequence[Line], look: Look, back: str) -> None:
+        """Draw lines."""
+        drawn = [_drawn(line, max(1, self.content_size.width), look, back) for line in lines]
+        self.update(Text("\n").join(drawn))
 
 
-def _sides(left: Text, right: Text, width: int) -> Text:
-    room = width - left.cell_len - right.cell_len
-    if room < _GAP:
-        left.truncate(width, overflow="ellipsis")
-        return left
-    left.append(" " * room)
-    return left.append_text(right)
+def _drawn(line: Line, width: int, look: Look, back: str) -> Text:
+    right = line_of(line.right, look, back)
+    first, *others = (line_of(one, look, back) for one in line.groups or [()])
+    if first.cell_len + right.cell_len + _GAP > width:
+        right = Text()
+    first.truncate(width, overflow="ellipsis")
+    for one in others:
+        if first.cell_len + one.cell_len + right.cell_len + 2 * _GAP > width:
+            break
+        first.append(" " * _GAP).append_text(one)
+    return first.append(" " * (width - first.cell_len - right.cell_len)).append_text(right)
 
 
 class Tabs(Static):
@@ -305,7 +309,7 @@ class RowList(ScrollView, can_focus=True, inherit_bindings=False):
             word = "" if isinstance(cell, str) else cell.style
             style = look.style(word, back)
             styles.append(style + Style(bold=True) if is_chosen else style)
-        gutter = ("›" if is_chosen else " ") + ("▪" if is_marked else " ")
+        gutter = (">" if is_chosen else " ") + ("▪" if is_marked else " ")
         lead = Segment(gutter, Style(color=look.accent, bgcolor=back, bold=is_chosen))
         return Strip([lead, *row_strip(cells, shown.table, self._fit, styles)])
 
@@ -337,11 +341,11 @@ class Question(ModalScreen[bool]):
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer."""
-        self.dismiss(event.button.id == "yes")
+        _ = self.dismiss(event.button.id == "yes")
 
     def action_answer(self, answer: bool) -> None:  # noqa: FBT001  # textual passes what the binding says
         """Answer by a key."""
-        self.dismiss(answer)
+        _ = self.dismiss(answer)
 
 
 class Help(ModalScreen[None]):
