@@ -26,7 +26,7 @@ from nuvom.discovery.manifest import (
     write_manifest,
 )
 from nuvom.discovery.scan import Hints, scan
-from nuvom.discovery.stub import definition_of, signature_of
+from nuvom.discovery.stub import definition_of
 from nuvom.errors import (
     AmbiguousTask,
     ProjectNotFound,
@@ -37,7 +37,6 @@ from nuvom.errors import (
     plural,
 )
 from nuvom.events import default_bus
-from nuvom.inspection.formats import jsonable
 from nuvom.inspection.inspector import Inspector
 from nuvom.log import configure_logging, get_logger, reset_logging
 from nuvom.logs.events import subscribe_logging
@@ -235,15 +234,6 @@ def full_name(settings: Settings, name: str) -> str:
         return name
 
 
-def positional_names(settings: Settings, task: str) -> tuple[str, ...]:
-    """Return the names of a task's positional parameters; empty if they are unknown."""
-    entry = by_any_name(manifest_or_nothing(settings)).get(task)
-    if entry is None:
-        return ()
-    parameters = signature_of(entry.signature).parameters.values()
-    return tuple(one.name for one in parameters if one.kind < one.VAR_POSITIONAL)
-
-
 def require_known(
     inspector: Inspector, settings: Settings, *, queue: str | None, task: str | None
 ) -> None:
@@ -283,42 +273,3 @@ def make_record(
         raise TaskNotImportable(entry.name, reason, repair)
     args, kwargs = call
     return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
-
-
-def shown_call(runtime: Runtime, inspector: Inspector, old: JobRecord) -> dict[str, Any]:
-    """Return a job's arguments as JSON for people to edit: ``args``, and ``kwargs`` by name.
-
-    Secret values appear as ``***``; bytes, dates and the like appear as text.
-    Raises: PayloadError: they cannot be read.
-    """
-    names = positional_names(runtime.settings, old.func_name)
-    args, kwargs = inspector.shown_arguments(old, names)
-    shown = jsonable({"args": args})
-    # Keep the original names: large numbers need no ``_str`` here, since we read them back.
-    return {**shown, "kwargs": dict(zip(kwargs, jsonable(kwargs).values(), strict=True))}
-
-
-def changed_call(
-    runtime: Runtime,
-    entry: TaskEntry,
-    old: JobRecord,
-    *,
-    shown: dict[str, Any],
-    saved: dict[str, Any],
-) -> dict[str, Any]:
-    """Return what differs in a job that repeats ``old`` with the arguments that were saved.
-
-    A value that was saved as it was ``shown`` stays as it is stored.
-    Raises: InvalidArguments, NotStorable: the arguments do not fit the task.
-    """
-    args, kwargs = runtime.codec.decode_call(old.args, old.kwargs)
-    new_args = tuple(
-        args[at] if at < len(args) and shown["args"][at] == new else new
-        for at, new in enumerate(saved["args"])
-    )
-    new_kwargs = {
-        name: kwargs[name] if name in kwargs and shown["kwargs"].get(name) == new else new
-        for name, new in saved["kwargs"].items()
-    }
-    called = make_record(runtime, entry, (new_args, new_kwargs))
-    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from nuvom.core.record import JobStatus
+
 if TYPE_CHECKING:
-    from nuvom.core.record import StoredError
+    from nuvom.core.record import JobSnapshot, StoredError
 
 
 GONE_LEASES = 20
@@ -109,6 +111,20 @@ class Reason(NamedTuple):
         return f"Not running: {self.text}{'' if self.text.endswith('?') else '.'}"
 
 
+class JobScan(NamedTuple):
+    """Jobs that were found by looking at a limited number of stored ones.
+
+    Attributes:
+        jobs: Newest first.
+        next_before: The id to go on before, or None if the end was reached.
+        looked_at: How many stored jobs were looked at, about.
+    """
+
+    jobs: list[JobSnapshot]
+    next_before: str | None
+    looked_at: int
+
+
 class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How many jobs a queue holds, by what they wait for.
 
@@ -117,7 +133,9 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         scheduled: Jobs that wait for their ``run_at``; after a failed attempt they count as
             ``retrying``.
         oldest_ready_at: ``created_at`` or ``run_at`` of the longest waiting ready job, or None.
-        paused_by: Who paused it, or None.
+        paused_by, paused_at: Who paused it, and when in seconds since the epoch, or None.
+        at_least: Names of counts that stopped early: there may be more. See
+            ``LeasedJobQueue.stats``.
     """
 
     queue: str
@@ -132,6 +150,8 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancelled: int = 0
     oldest_ready_at: float | None = None
     paused_by: str | None = None
+    paused_at: float | None = None
+    at_least: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -146,6 +166,10 @@ def failure_group(status: str, task: str, error: StoredError | None) -> str:
     return error.fingerprint or f"{error.type}:{task}"
 
 
+RECENT_FAILURES = 200
+"""How many failures of a group ``ErrorGroup.recent`` has at most."""
+
+
 class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Failures with one fingerprint: the same task, exception type and place.
 
@@ -153,6 +177,11 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         count: FAILED and DEAD jobs of the group.
         first_at, last_at: Seconds since the epoch.
         example_id: The newest job of the group.
+        status: That of the newest job.
+        place: File and function where it was raised, such as ``shop/images.py, open_source``;
+            empty if unknown.
+        recent: When the newest jobs of the group ended, at most ``RECENT_FAILURES``; seconds since
+            the epoch, latest first.
     """
 
     fingerprint: str
@@ -163,6 +192,9 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     first_at: float
     last_at: float
     example_id: str
+    status: JobStatus = JobStatus.FAILED
+    place: str = ""
+    recent: tuple[float, ...] = ()
 
 
 # Upper bounds of the histograms of ``Total``, in seconds.

@@ -17,7 +17,7 @@ from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.scheduler.record import fire_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from nuvom.core.record import Attempt, JobSnapshot, StoredError
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
@@ -95,18 +95,12 @@ def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
     }
 
 
-def job_details(
-    inspector: Inspector, snapshot: JobSnapshot, names: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return everything about a job, with secrets masked.
-
-    Args:
-        names: Names of the task's positional parameters, if known.
-    """
+def job_details(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
+    """Return everything about a job, with secrets masked."""
     record = snapshot.record
     args = kwargs = damage = progress = None
     try:
-        args, kwargs = inspector.shown_arguments(record, names)
+        args, kwargs = inspector.shown_arguments(record)
     except PayloadError as error:
         damage = error.what
     if snapshot.progress is not None:

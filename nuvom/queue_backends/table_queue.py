@@ -427,8 +427,9 @@ class TableQueue(StoreQueue):
         )
 
     @in_turn()
-    def stats(self, table: Table) -> list[QueueStats]:
-        """Return counts for each queue, by name."""
+    def stats(self, table: Table, most: int | None = None) -> list[QueueStats]:
+        """Return counts for each queue, by name; the table keeps all of them."""
+        del most
         self.promote(table)
         later: Counter[tuple[str, bool]] = Counter(
             (row.record.queue, row.record.attempt > 0) for row in table.scheduled

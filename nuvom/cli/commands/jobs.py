@@ -13,16 +13,7 @@ from nuvom.cli import exit_codes, params, tables
 from nuvom.cli.commands.run import interruptible, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
-from nuvom.cli.project import (
-    changed_call,
-    find_task,
-    full_name,
-    positional_names,
-    reader,
-    require_known,
-    shown_call,
-    writer,
-)
+from nuvom.cli.project import find_task, full_name, make_record, reader, require_known, writer
 from nuvom.core.record import JobStatus
 from nuvom.core.transitions import RENAMABLE, home_of
 from nuvom.discovery.stub import definition_of
@@ -186,8 +177,7 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
     out = invocation.out
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
-    names = positional_names(runtime.settings, snapshot.record.func_name)
-    data = views.job_details(inspector, snapshot, names)
+    data = views.job_details(inspector, snapshot)
     if out.as_json or form == "json":
         out.json("nuvom.job/1", data)
     elif form == "raw":
@@ -507,19 +497,21 @@ def _edited_call(
         NotStorable: the arguments do not fit the task.
     """
     entry = find_task(invocation, runtime.settings, old.func_name)
-    shown = shown_call(runtime, inspector, old)
-    edited = click.edit(json.dumps(shown, indent=2), extension=".json", require_save=True)
-    saved = shown if edited is None else _parsed(entry.name, edited)
-    if saved == shown:
+    shown_args, shown_kwargs = inspector.editable_arguments(old)
+    shown = json.dumps({"args": shown_args, "kwargs": shown_kwargs}, indent=2)
+    edited = click.edit(shown, extension=".json", require_save=True)
+    saved = _parsed(entry.name, shown if edited is None else edited)
+    if saved == (shown_args, shown_kwargs):
         invocation.out.say("Nothing was changed, so no job was made.")
         return None
-    return changed_call(runtime, entry, old, shown=shown, saved=saved)
+    called = make_record(runtime, entry, inspector.edited_arguments(old, *saved))
+    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
 
 
-def _parsed(task: str, edited: str) -> dict[str, Any]:
-    """Return the object that the user saved, with a list "args" and an object "kwargs"."""
+def _parsed(task: str, edited: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return what the user saved: an object with a list "args" and an object "kwargs"."""
     match params.json_value(edited, f"What you saved for {task}"):
         case {"args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
-            return {"args": args, "kwargs": kwargs}
+            return args, kwargs
     reason = 'what you saved must be an object with a list "args" and an object "kwargs"'
     raise InvalidArguments(task, reason)

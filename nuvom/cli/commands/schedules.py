@@ -19,7 +19,7 @@ from nuvom.cli import exit_codes, tables
 from nuvom.cli.context import Group, Invocation
 from nuvom.cli.output import Cell, Table, one_line
 from nuvom.cli.params import confirm, dry_run_option, schedule_names, text, yes_option
-from nuvom.cli.project import positional_names, reader, writer
+from nuvom.cli.project import reader, writer
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.manifest import read_manifest, tasks_or_nothing, with_kept
 from nuvom.discovery.scan import Hints, scan
@@ -151,8 +151,7 @@ def show(invocation: Invocation, name: str, count: int) -> None:
     jobs = [job for job_id in reversed(one.recent) if (job := _look(inspector, job_id))]
     args = kwargs = damage = None
     try:
-        names = positional_names(runtime.settings, one.task)
-        args, kwargs = inspector.shown_arguments(one.job, names)
+        args, kwargs = inspector.shown_arguments(one.job)
     except PayloadError as error:
         damage = error.what
     rule = one.rule

@@ -105,7 +105,7 @@ class TopApp(App[int]):
     def on_mount(self) -> None:
         """Begin to read."""
         self._end_on_signals()
-        self.list.focus()
+        self.rows.focus()
         if self._every is not None:
             self.set_interval(self._every, self._tick)
         self.ask()
@@ -132,7 +132,7 @@ class TopApp(App[int]):
         return LOOKS[self.theme]
 
     @property
-    def list(self) -> RowList:
+    def rows(self) -> RowList:
         """The table."""
         return self.screen_stack[0].query_one(RowList)
 
@@ -148,7 +148,7 @@ class TopApp(App[int]):
         body = main.query_one("#body")
         for one in ("beside", "full"):
             body.set_class(one == place, f"-{one}")
-        (main.query_one("#pane") if place == "full" else self.list).focus()
+        (main.query_one("#pane") if place == "full" else self.rows).focus()
         self.ask()
         self.call_after_refresh(self.show)
 
@@ -188,7 +188,7 @@ class TopApp(App[int]):
         self._again |= wanted != self._wanted()
 
     def _wanted(self) -> Wanted:
-        row = self.list.row(self.list.cursor) if self.pane else None
+        row = self.rows.row(self.rows.cursor) if self.pane else None
         detail = None if row is None else row.get(_DETAILED.get(self.kind, ""))
         return Wanted(self.kind, self.query_text, detail)
 
@@ -202,9 +202,9 @@ class TopApp(App[int]):
             rows = sorted(frame.rows, key=sort.key, reverse=sort.is_descending)
             empty = f"No job matches {self.query_text}" if self.query_text else ""
             table = kind.table(rows, frame.at)
-            self.list.show(Shown(self.kind, rows, table, sort), empty)
+            self.rows.show(Shown(self.kind, rows, table, sort), empty)
         else:
-            self.list.clear()
+            self.rows.clear()
         self._show_head()
         counted = {} if frame is None else tables.counts(frame.overview)
         self.screen_stack[0].query_one(Tabs).show(self.kind, counted, self.look)
@@ -253,7 +253,7 @@ class TopApp(App[int]):
     def _show_details(self) -> None:
         if not self.pane:
             return
-        row = self.list.row(self.list.cursor)
+        row = self.rows.row(self.rows.cursor)
         facts: Iterable[tables.Fact] = (tables.Fact("", _CHOOSE, QUIET),)
         if row is not None and self.frame is not None:
             facts = self._facts(row, self.frame)
@@ -300,7 +300,7 @@ class TopApp(App[int]):
         """Show another tab."""
         if kind != self.kind:
             self.kind = kind
-            self.list.clear()
+            self.rows.clear()
         self.pane = "" if self.pane == "full" else self.pane
 
     def on_tabs_picked(self, event: Tabs.Picked) -> None:
@@ -319,8 +319,8 @@ class TopApp(App[int]):
 
     def action_open(self) -> None:
         """Show the details of the chosen row in place of the table."""
-        if self.list.cursor is None:
-            self.list.action_move(1)
+        if self.rows.cursor is None:
+            self.rows.action_move(1)
         elif self.pane != "full":
             self.pane = "full"
 
@@ -334,12 +334,12 @@ class TopApp(App[int]):
             self._close_search()
         elif self.pane:
             self.pane = ""
-        elif not self.list.leave() and self.query_text:
+        elif not self.rows.leave() and self.query_text:
             self._search("")
 
     def action_mark(self) -> None:
         """Mark the chosen row."""
-        self.list.mark()
+        self.rows.mark()
 
     def action_sort(self) -> None:
         """Sort by the next column that can be sorted by."""
@@ -366,20 +366,20 @@ class TopApp(App[int]):
     def action_copy(self) -> None:
         """Copy the key of the chosen row."""
         if self._has_row():
-            self.copy_to_clipboard(clean(str(self.list.cursor)))
-            self.tell(f"Copied {self.list.cursor}")
+            self.copy_to_clipboard(clean(str(self.rows.cursor)))
+            self.tell(f"Copied {self.rows.cursor}")
 
     def action_web(self) -> None:
         """Open the chosen row in the dashboard."""
         if not self.source.address:
             self.tell("This reads the store. Pages need a dashboard, and --url.", is_bad=True)
-        elif self.kind == "jobs" and self.list.cursor is not None:
-            self.open_url(f"{self.source.address}/jobs/{self.list.cursor}")
+        elif self.kind == "jobs" and self.rows.cursor is not None:
+            self.open_url(f"{self.source.address}/jobs/{self.rows.cursor}")
         else:
             self.open_url(f"{self.source.address}/{self.kind}")
 
     def _has_row(self) -> bool:
-        has_row = self.list.cursor is not None
+        has_row = self.rows.cursor is not None
         if not has_row:
             self.tell(_CHOOSE, is_bad=True)
         return has_row
@@ -413,11 +413,11 @@ class TopApp(App[int]):
         main.query_one("#problem").remove_class("-open")
         main.query_one("#search").set_class(bool(self.query_text), "-open")
         main.query_one("#filter", Input).value = self.query_text
-        self.list.focus()
+        self.rows.focus()
 
     def action_jobs(self) -> None:
         """List the jobs of the chosen queue or error."""
-        row = self.list.row(self.list.cursor)
+        row = self.rows.row(self.rows.cursor)
         if row is None:
             self.tell(_CHOOSE, is_bad=True)
             return
@@ -440,8 +440,8 @@ class TopApp(App[int]):
         self.run_worker(self._change_jobs("discard"))
 
     async def _change_jobs(self, name: str) -> None:
-        verb, row = VERBS[name], self.list.row(self.list.cursor)
-        chosen = [*self.list.marks.values()] or ([] if row is None else [row])
+        verb, row = VERBS[name], self.rows.row(self.rows.cursor)
+        chosen = [*self.rows.marks.values()] or ([] if row is None else [row])
         jobs = [one for one in chosen if one["status"] in verb.statuses]
         if not jobs:
             self.tell(verb.refusal if chosen else _CHOOSE, is_bad=True)
@@ -477,7 +477,7 @@ class TopApp(App[int]):
         if refused:
             more = len(changes) - made
             self.tell(refused if more == 1 else f"{more:,} refused. {refused}", is_bad=True)
-        self.list.marks = {}
+        self.rows.marks = {}
         self.ask()
 
     def action_pause(self) -> None:
@@ -485,7 +485,7 @@ class TopApp(App[int]):
         self.run_worker(self._pause())
 
     async def _pause(self) -> None:
-        row = self.list.row(self.list.cursor)
+        row = self.rows.row(self.rows.cursor)
         if row is None:
             self.tell(_CHOOSE, is_bad=True)
             return
@@ -503,7 +503,7 @@ class TopApp(App[int]):
         self.run_worker(self._run())
 
     async def _run(self) -> None:
-        row = self.list.row(self.list.cursor)
+        row = self.rows.row(self.rows.cursor)
         if row is None:
             self.tell(_CHOOSE, is_bad=True)
             return
@@ -518,7 +518,7 @@ class TopApp(App[int]):
         self.run_worker(self._edit())
 
     async def _edit(self) -> None:
-        row = self.list.row(self.list.cursor)
+        row = self.rows.row(self.rows.cursor)
         if row is None or row["status"] not in VERBS["repeat"].statuses:
             self.tell(_CHOOSE if row is None else VERBS["repeat"].refusal, is_bad=True)
             return
@@ -541,19 +541,19 @@ class TopApp(App[int]):
 
         Raises: Refused: there is no editor, or what was saved cannot be read.
         """
-        if job["damage"]:
-            raise Refused(job["damage"].rstrip("."), "")
-        shown = {"args": job["args"], "kwargs": job["kwargs"]}
+        shown = job.get("editable")
+        if shown is None:
+            reason = job["damage"] or "Its arguments cannot be edited here"
+            raise Refused(reason.rstrip("."), "Look at it with nuvom inspect.")
         try:
             with self.suspend():
-                text = json.dumps(shown, indent=2)
-                saved = click.edit(text, extension=".json", require_save=True)
-            call = shown if saved is None else json.loads(saved)
+                saved = click.edit(shown, extension=".json", require_save=True)
+            call, before = json.loads(saved or shown), json.loads(shown)
         except (SuspendNotSupported, click.ClickException) as error:
             raise Refused(f"No editor could be opened: {error}", "Set $EDITOR.") from error
         except (ValueError, RecursionError) as error:
             raise Refused(f"What you saved is not valid JSON: {error}", "") from error
-        return None if call == shown else call
+        return None if call == before else call
 
 
 def run(source: Source, *, read_only: bool) -> int:

@@ -19,7 +19,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from nuvom.cli.project import changed_call, positional_names, shown_call
+from nuvom.cli.project import make_record
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.transitions import RETRYABLE
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
@@ -27,6 +27,7 @@ from nuvom.errors import (
     BackendUnavailable,
     InvalidArguments,
     JobNotFound,
+    PayloadError,
     Refused,
     TaskNotFound,
 )
@@ -97,7 +98,11 @@ class Source(Protocol):
         ...
 
     def job(self, job_id: str) -> Data:
-        """Return everything about a job. Raises: JobNotFound."""
+        """Return everything about a job.
+
+        ``editable`` is its call as JSON text, in which integers of any size are exact, or None.
+        Raises: JobNotFound.
+        """
         ...
 
     def change(self, change: Change) -> str:
@@ -151,9 +156,14 @@ class StoreSource:
 
     def job(self, job_id: str) -> Data:
         """Return everything about a job."""
-        snapshot = self._inspector.snapshot(job_id)
-        names = positional_names(self._runtime.settings, snapshot.record.func_name)
-        return jsonable(views.job_details(self._inspector, snapshot, names))
+        snapshot, editable = self._inspector.snapshot(job_id), None
+        with suppress(PayloadError):
+            args, kwargs = self._inspector.editable_arguments(snapshot.record)
+            editable = json.dumps({"args": args, "kwargs": kwargs}, indent=2)
+        return {
+            **jsonable(views.job_details(self._inspector, snapshot)),
+            "editable": editable,
+        }
 
     def change(self, change: Change) -> str:
         """Make a change."""
@@ -197,20 +207,13 @@ class StoreSource:
         known = by_any_name(tasks_or_nothing(runtime.settings.manifest_file))
         if old.func_name not in known:
             raise TaskNotFound(old.func_name, known)
-        shown = shown_call(runtime, self._inspector, old)
         if not _is_call(saved):
             raise InvalidArguments(old.func_name, NO_CALL)
-        # Names as JSON shows them: a number beyond 2^53 stands under a name that ends in _str.
-        names = dict(zip(jsonable(shown["kwargs"]), shown["kwargs"], strict=True))
-        kwargs = {names.get(name, name): value for name, value in saved["kwargs"].items()}
-        changes = changed_call(
-            runtime,
-            known[old.func_name],
-            old,
-            shown=shown,
-            saved={"args": saved["args"], "kwargs": kwargs},
+        call = self._inspector.edited_arguments(old, saved["args"], saved["kwargs"])
+        called = make_record(runtime, known[old.func_name], call)
+        return runtime.control.repeat(
+            old, args=called.args, kwargs=called.kwargs, unique_key=None, unique_for=None
         )
-        return runtime.control.repeat(old, **changes)
 
 
 NO_CALL = 'what you saved must be an object with a list "args" and an object "kwargs"'
