@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuvom.core.record import JobRecord, JobSnapshot
+    from nuvom.core.views import AuditEntry
     from nuvom.result_backends.base import BaseResultBackend
 
 _CHUNK = 1000
@@ -191,6 +192,10 @@ class Control:
     def command(self, worker: str, word: str) -> bool:
         """Send ``quiet``, ``resume``, ``stop`` or ``stacks`` to a worker."""
         return self._leased.command(worker, word)
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Store what somebody does, or replace the entry of the same id."""
+        self._leased.record_audit(entry)
 
     def keep_totals(self) -> None:
         """Make the store start counting events; ``Inspector.totals`` returns the counts."""
