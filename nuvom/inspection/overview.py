@@ -14,6 +14,7 @@ from nuvom.inspection.formats import ago, duration, rfc3339
 from nuvom.inspection.inspector import Inspector
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.declared import declared_by
+from nuvom.scheduler.trigger import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,9 +94,34 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
         },
         "failures": {
             "jobs": sum(one.count for one in groups),
+            "groups": len(groups),
             "latest": [views.group_data(one) for one in groups[:_LATEST]],
         },
         "attention": [one._asdict() for one in attention(runtime)],
+    }
+
+
+def schedule_data(one: ScheduleRecord) -> dict[str, Any]:
+    """Return a schedule as a list element: without arguments and jobs."""
+    rule = one.rule
+    return {
+        "name": one.name,
+        "task": one.task,
+        "description": describe(rule),
+        "state": one.state,
+        "at": rfc3339(rule.at),
+        "interval_secs": rule.interval,
+        "cron": rule.cron,
+        "timezone_name": rule.timezone_name,
+        "next_at": rfc3339(one.next_at) if one.state == "active" else None,
+        "last_at": rfc3339(one.last_at),
+        "fired": one.fired,
+        "missed": one.missed,
+        "skipped": one.skipped,
+        "origin": one.origin,
+        "paused_by": one.paused_by,
+        "paused_at": rfc3339(one.paused_at),
+        "disabled": one.disabled,
     }
 
 

@@ -26,6 +26,7 @@ from nuvom.discovery.scan import Hints, scan
 from nuvom.errors import InvalidSchedule, JobNotFound, PayloadError, ScheduleNotFound, plural
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration, rfc3339
+from nuvom.inspection.overview import schedule_data
 from nuvom.scheduler.cron import cron, next_change, zone_of
 from nuvom.scheduler.declared import NO_MANIFEST, Difference, declared_by, difference_in
 from nuvom.scheduler.record import ScheduleRule
@@ -105,7 +106,7 @@ def list_(invocation: Invocation) -> None:
         optional=("Missed", "Skipped"),
         spared=("Task", "Last", "Fired"),
     )
-    data = {"schedules": [_data(one) for one in found]}
+    data = {"schedules": [schedule_data(one) for one in found]}
     empty = 'No schedules yet. Make one in your code: task.schedule(cron="0 9 * * MON-FRI")'
     invocation.out.answer("nuvom.schedules/1", data, table, empty=empty)
     if found:
@@ -136,30 +137,6 @@ def _until(fire_at: float, now: float) -> str:
     return ago(fire_at, now) if fire_at > now else f"due {ago(fire_at, now)}"
 
 
-def _data(one: ScheduleRecord) -> dict[str, Any]:
-    """Return a schedule as a list element: without arguments and jobs."""
-    rule = one.rule
-    return {
-        "name": one.name,
-        "task": one.task,
-        "description": describe(rule),
-        "state": one.state,
-        "at": rfc3339(rule.at),
-        "interval_secs": rule.interval,
-        "cron": rule.cron,
-        "timezone_name": rule.timezone_name,
-        "next_at": rfc3339(one.next_at) if one.state == "active" else None,
-        "last_at": rfc3339(one.last_at),
-        "fired": one.fired,
-        "missed": one.missed,
-        "skipped": one.skipped,
-        "origin": one.origin,
-        "paused_by": one.paused_by,
-        "paused_at": rfc3339(one.paused_at),
-        "disabled": one.disabled,
-    }
-
-
 @schedule.command()
 @_name_argument
 @_count_option
@@ -179,7 +156,7 @@ def show(invocation: Invocation, name: str, count: int) -> None:
         damage = error.what
     rule = one.rule
     data = {
-        **_data(one),
+        **schedule_data(one),
         "id": one.id,
         "args": args,
         "kwargs": kwargs,
