@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import Attempt, JobSnapshot, StoredError
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.discovery.entries import TaskEntry
     from nuvom.errors import NuvomError
     from nuvom.inspection.inspector import Inspector
 
@@ -214,3 +215,8 @@ def group_data(group: ErrorGroup) -> dict[str, Any]:
     """Return one group of failures."""
     times = {"first_at": rfc3339(group.first_at), "last_at": rfc3339(group.last_at)}
     return {**asdict(group), "message": mask_text(group.message), **times}
+
+
+def task_data(entry: TaskEntry) -> dict[str, Any]:
+    """Return one task as the manifest lists it."""
+    return {**asdict(entry), "dynamic_options": list(entry.dynamic_options)}

@@ -40,7 +40,9 @@ class Browser:
 
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, client=("127.0.0.9", 5000))
-            async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url=ORIGIN, trust_env=False, verify=False
+            ) as client:
                 client.cookies = self.cookies
                 response = await client.request(method, path, **given)
                 self.cookies = client.cookies
