@@ -64,7 +64,7 @@ class Site:
     def __init__(
         self,
         runtime: Callable[[], Runtime],
-        is_ending: Callable[[], bool] = server_is_ending,
+        is_ending: Callable[[], bool],
     ) -> None:
         self._runtime = runtime
         self.changes = StoreWatch(lambda: Inspector(self.runtime).revision(), is_ending)
