@@ -652,6 +652,18 @@ class CorruptRecord(SerializationError):
         super().__init__(reason, job_id=job_id, where=where)
 
 
+class InvalidSearch(NuvomError, ValueError):
+    """A search for jobs cannot be understood."""
+
+    message = "The search cannot be read at character {place}: {reason}."
+    remedy = "{hint}"
+    usual_remedy = "Correct it at that place. A search looks like: status:FAILED task:mail.*"
+
+    def __init__(self, at: int, reason: str, hint: str = "") -> None:
+        hint = hint or self.usual_remedy
+        super().__init__(reason, at=at, place=at + 1, hint=hint)
+
+
 # ---- schedules, plugins ---------------------------------------------------------------
 
 

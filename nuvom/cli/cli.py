@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "run": Entry("run:run_", "Enqueue a job; with --wait, print its result."),
         "wait": Entry("jobs:wait", "Wait for jobs to finish."),
         "status": Entry("checks:status", "Show what needs attention, or the status of a job."),
+        "top": Entry("checks:top", "Watch the project in the terminal, and act on it."),
         "why": Entry("jobs:why", "Say why a job is not running."),
         "inspect": Entry("jobs:inspect_", "Show everything about a job."),
         "history": Entry("jobs:history", "List the newest jobs."),

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from nuvom.core.record import JobStatus
+
 if TYPE_CHECKING:
-    from nuvom.core.record import StoredError
+    from nuvom.core.record import JobSnapshot, StoredError
 
 
 GONE_LEASES = 20
@@ -63,6 +65,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Whether it is a worker, not a scheduler alone."""
         return self.slots > 0
 
+    def obeys(self, word: str) -> bool:
+        """Return whether it knows a command: a scheduler alone only knows ``stop``."""
+        return self.runs_jobs or word == "stop"
+
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     """Return what to show of a worker that is not known to be dead; None once it is gone.
@@ -109,6 +115,20 @@ class Reason(NamedTuple):
         return f"Not running: {self.text}{'' if self.text.endswith('?') else '.'}"
 
 
+class JobScan(NamedTuple):
+    """Jobs that were found by looking at a limited number of stored ones.
+
+    Attributes:
+        jobs: Newest first.
+        next_before: The id to go on before, or None if the end was reached.
+        looked_at: How many stored jobs were looked at, about.
+    """
+
+    jobs: list[JobSnapshot]
+    next_before: str | None
+    looked_at: int
+
+
 class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How many jobs a queue holds, by what they wait for.
 
@@ -117,7 +137,9 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         scheduled: Jobs that wait for their ``run_at``; after a failed attempt they count as
             ``retrying``.
         oldest_ready_at: ``created_at`` or ``run_at`` of the longest waiting ready job, or None.
-        paused_by: Who paused it, or None.
+        paused_by, paused_at: Who paused it, and when in seconds since the epoch, or None.
+        at_least: Names of counts that stopped early: there may be more. See
+            ``LeasedJobQueue.stats``.
     """
 
     queue: str
@@ -132,6 +154,8 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancelled: int = 0
     oldest_ready_at: float | None = None
     paused_by: str | None = None
+    paused_at: float | None = None
+    at_least: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -146,6 +170,10 @@ def failure_group(status: str, task: str, error: StoredError | None) -> str:
     return error.fingerprint or f"{error.type}:{task}"
 
 
+RECENT_FAILURES = 200
+"""How many failures of a group ``ErrorGroup.recent`` has at most."""
+
+
 class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Failures with one fingerprint: the same task, exception type and place.
 
@@ -153,6 +181,11 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         count: FAILED and DEAD jobs of the group.
         first_at, last_at: Seconds since the epoch.
         example_id: The newest job of the group.
+        status: That of the newest job.
+        place: File and function where it was raised, such as ``shop/images.py, open_source``;
+            empty if unknown.
+        recent: When the newest jobs of the group ended, at most ``RECENT_FAILURES``; seconds since
+            the epoch, latest first.
     """
 
     fingerprint: str
@@ -163,6 +196,9 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     first_at: float
     last_at: float
     example_id: str
+    status: JobStatus = JobStatus.FAILED
+    place: str = ""
+    recent: tuple[float, ...] = ()
 
 
 # Upper bounds of the histograms of ``Total``, in seconds.
@@ -198,6 +234,73 @@ class Total(msgspec.Struct, frozen=True, gc=False):
     count: int = 1
     took_secs: float = 0.0
     waited_secs: float = 0.0
+
+
+ROLLUP_BOUNDS = TOOK_BOUNDS
+"""Upper bounds of the histograms of ``Rollup``, in seconds."""
+
+ENDS = ("success", "failed", "dead", "cancelled")
+"""The kinds of ``Rollup`` that count jobs by how they ended."""
+
+UNTIMED = -1
+"""The bucket of what did not run, or for an unknown time."""
+
+
+class Rollup(msgspec.Struct, frozen=True, gc=False):
+    """How many jobs of one queue and task ended in one way in one step of time.
+
+    Attributes:
+        at: The start of the step, seconds since the epoch; a multiple of the step.
+        task: Empty for ``waited``, which is counted for each queue alone.
+        kind: ``success``, ``failed``, ``dead`` and ``cancelled`` count jobs that ended so;
+            ``retried``, attempts that failed and that another follows; ``waited``, attempts that
+            ran, by how long they had waited for a worker. All count when the attempt ends.
+        bucket: The index in ``ROLLUP_BOUNDS`` of the first bound that the duration of the attempt,
+            or its wait, does not exceed; their length if it exceeds all. ``UNTIMED`` for a job
+            that ended without having run, or whose worker died.
+        count: 1 or more: a bucket without any has no row.
+        secs: The sum of the durations or waits.
+    """
+
+    at: int
+    queue: str
+    task: str
+    kind: str
+    bucket: int
+    count: int
+    secs: float
+
+
+class AuditEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What somebody did to stored jobs, queues, workers or schedules.
+
+    Attributes:
+        id: Sorts by time, as ids of jobs do. An entry of the same id replaces the former one.
+        at: Seconds since the epoch.
+        actor: Who, as far as is known.
+        source: From where: an address, or the name of a program.
+        action: A verb such as ``retry``, ``cancel`` or ``pause``.
+        target: What it was done to, such as a search or the first ids.
+        asked, done, skipped, failed: How many there were, and what became of them; ``skipped``
+            had changed meanwhile.
+        note: Anything else, such as an error.
+    """
+
+    id: str
+    at: float
+    actor: str
+    action: str
+    source: str = ""
+    target: str = ""
+    asked: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    note: str = ""
+
+
+AUDIT_KEPT = 10_000
+"""How many audit entries a store keeps, the newest."""
 
 
 class StoreSize(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections import Counter
 from contextlib import suppress
 from functools import wraps
+from heapq import nlargest
 from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -24,7 +25,9 @@ from nuvom.core.views import ErrorGroup, QueueStats, failure_group
 from nuvom.errors import NuvomError
 from nuvom.queue_backends.rows import (
     Added,
+    Audited,
     Claimed,
+    Condensed,
     Counted,
     Known,
     Paused,
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Waitable
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot
     from nuvom.core.transitions import Recovery
-    from nuvom.core.views import Total, WorkerInfo
+    from nuvom.core.views import AuditEntry, Rollup, Total, WorkerInfo
     from nuvom.queue_backends.rows import Holder, Operation, QueueRows, Row
     from nuvom.queue_backends.table import Table
     from nuvom.scheduler.store import ScheduleWaiter
@@ -427,8 +430,9 @@ class TableQueue(StoreQueue):
         )
 
     @in_turn()
-    def stats(self, table: Table) -> list[QueueStats]:
-        """Return counts for each queue, by name."""
+    def stats(self, table: Table, most: int | None = None) -> list[QueueStats]:
+        """Return counts for each queue, by name; the table keeps all of them."""
+        del most
         self.promote(table)
         later: Counter[tuple[str, bool]] = Counter(
             (row.record.queue, row.record.attempt > 0) for row in table.scheduled
@@ -462,6 +466,27 @@ class TableQueue(StoreQueue):
     def totals(self, table: Table) -> list[Total]:
         """Return the counts so far; see the contract."""
         return [] if table.tally is None else table.tally.totals()
+
+    @in_turn()
+    def rollups(self, table: Table, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what was counted in each step; see the contract."""
+        return table.rollups.between(since, until, step)
+
+    @in_turn()
+    def condense_history(self, table: Table) -> None:
+        """Combine the minutes of old hours; see the contract."""
+        self.do(table, Condensed(self.now()))
+
+    @in_turn(durable=True)
+    def record_audit(self, table: Table, entry: AuditEntry) -> None:
+        """Store an audit entry; see the contract."""
+        self.do(table, Audited(entry))
+
+    @in_turn()
+    def audit(self, table: Table, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first; see the contract."""
+        ids = (one for one in table.audit if before is None or one < before)
+        return [table.audit[one] for one in nlargest(limit, ids)]
 
 
 def _served(

@@ -111,7 +111,7 @@ for _word, _what in _COMMANDS.items():
 
 def _can_obey(one: WorkerInfo, word: str, *, every: bool) -> bool:
     """Whether a process knows a command. Raises: Refused: it was named, and does not."""
-    if one.runs_jobs or word == "stop":
+    if one.obeys(word):
         return True
     if every:
         return False

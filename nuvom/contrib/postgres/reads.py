@@ -84,7 +84,7 @@ class PostgresReads(ServerQueue):
             for body, worker in self.db.rows("attempts_of", job_id)
         ]
 
-    def stats(self) -> list[QueueStats]:
+    def stats(self, most: int | None = None) -> list[QueueStats]:
         """Return counts for each queue, by name."""
         found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         for queue, kind, again, later, count, oldest in self.db.rows("stats", self.now()):

@@ -101,7 +101,7 @@ class RowReads:
             for row in self.store.db.read(_ATTEMPTS, (job_id,))
         ]
 
-    def stats(self) -> list[QueueStats]:
+    def stats(self, most: int | None = None) -> list[QueueStats]:
         """Return counts for each queue, by name.
 
         Reads every row once; a worker never calls it.
