@@ -18,7 +18,7 @@ from starlette.routing import Route, Router
 from nuvom.contrib.dashboard import actions, frame, signin
 from nuvom.contrib.dashboard.events import EventStream
 from nuvom.contrib.dashboard.guards import RIGHTS, RequestGuard
-from nuvom.contrib.dashboard.pages import overview, queues, schedules, workers
+from nuvom.contrib.dashboard.pages import audit, overview, queues, schedules, system, workers
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Done, Form, Page, Visit
@@ -53,6 +53,8 @@ PAGES: dict[str, Callable[[Visit], Page]] = {
     "/workers/{id:path}": workers.worker,
     "/schedules": schedules.schedules,
     "/schedules/{name:path}": schedules.schedule,
+    "/audit": audit.audit,
+    "/system": system.system,
 }
 """What each page shows. ``{name:path}`` may have slashes, as names of queues and tasks may."""
 
