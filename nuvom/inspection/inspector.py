@@ -190,9 +190,10 @@ class Inspector:
 
         Args:
             args, kwargs: ``shown_arguments`` in JSON types, after editing.
-        Raises: PayloadError: the stored ones are damaged.
+        Raises: PayloadError: the stored ones are damaged. ValueError: as ``unmasked``.
         """
-        stored_args, stored_kwargs = self._runtime.codec.decode_call(record.args, record.kwargs)
+        codec = self._runtime.codec
+        stored_args, stored_kwargs = codec.decode_call(record.args, record.kwargs, shaped=True)
         shown_args, shown_kwargs = self.editable_arguments(record)
         new_args = tuple(
             unmasked(one, shown_args[at], stored_args[at]) if at < len(stored_args) else one

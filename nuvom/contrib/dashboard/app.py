@@ -18,7 +18,18 @@ from starlette.routing import Route, Router
 from nuvom.contrib.dashboard import actions, frame, signin
 from nuvom.contrib.dashboard.events import EventStream
 from nuvom.contrib.dashboard.guards import RIGHTS, RequestGuard
-from nuvom.contrib.dashboard.pages import audit, overview, queues, schedules, system, workers
+from nuvom.contrib.dashboard.pages import (
+    audit,
+    errors,
+    job,
+    jobs,
+    overview,
+    queues,
+    schedules,
+    system,
+    tasks,
+    workers,
+)
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Done, Form, Page, Visit
@@ -47,6 +58,12 @@ _CSRF_FORM = re.compile(r"[\w-]{40,60}", re.ASCII)
 
 PAGES: dict[str, Callable[[Visit], Page]] = {
     "/": overview.overview,
+    "/jobs": jobs.jobs,
+    "/jobs/chosen": jobs.chosen,
+    "/jobs/{id:path}": job.job,
+    "/errors": errors.errors,
+    "/tasks": tasks.tasks,
+    "/tasks/{name:path}": tasks.task,
     "/queues": queues.queues,
     "/queues/{name:path}": queues.queue,
     "/workers": workers.workers,
@@ -79,6 +96,8 @@ POSTS: dict[str, Post] = {
     "/jobs/{id:path}/cancel": Post(actions.job_form("cancel"), "cancel"),
     "/jobs/{id:path}/discard": Post(actions.job_form("discard"), "discard"),
     "/jobs/{id:path}/duplicate": Post(actions.duplicate, "repeat"),
+    "/jobs/{id:path}/repeat": Post(job.repeat, "repeat", ARGUMENTS_BYTES),
+    "/tasks/{name:path}/enqueue": Post(tasks.enqueue, "enqueue", ARGUMENTS_BYTES),
     "/errors/{fingerprint:path}/retry": Post(actions.group_form("retry"), "retry"),
     "/errors/{fingerprint:path}/discard": Post(actions.group_form("discard"), "discard"),
     "/queues/{name:path}/pause": Post(actions.pause_queue, "pause"),
@@ -124,6 +143,7 @@ def build(
 def routes(site: Site, sign_in: SignIn | None = None) -> list[Route]:
     """Return all routes: the tests of permissions go through them."""
     found = [Route(path, _form(site, post), methods=["POST"]) for path, post in POSTS.items()]
+    found.append(Route("/jobs/{id:path}/result", _file(site, job.result_file)))
     found += [Route(path, _page(site, page)) for path, page in PAGES.items()]
     found.append(Route("/events", _events(site)))
     found.append(Route("/static/{stamp}/{name:path}", _static(site)))
@@ -149,6 +169,15 @@ def _page(site: Site, page: Callable[[Visit], Page]) -> Endpoint:
         if visit.message:
             response.delete_cookie(_MESSAGE, path=_cookie_path(request))
         return response
+
+    return answer
+
+
+def _file(site: Site, make: Callable[[Visit], Response]) -> Endpoint:
+    """Return what answers a request for a file that is made of what is stored."""
+
+    async def answer(request: Request) -> Response:
+        return await to_thread.run_sync(make, _visit(site, request))
 
     return answer
 
