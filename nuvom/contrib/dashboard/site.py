@@ -15,6 +15,7 @@ from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
 from nuvom.contrib.dashboard.events import StoreWatch
 from nuvom.core.text import mask_text
+from nuvom.errors import plural
 from nuvom.inspection import formats, views
 from nuvom.inspection.inspector import Inspector
 
@@ -134,11 +135,6 @@ def _static_files() -> dict[str, StaticFile]:
     }
 
 
-def _rate(per_min: float) -> str:
-    """Return jobs per minute for people: exact where there are few."""
-    return f"{per_min:,.0f}" if per_min >= 10 or not per_min else f"{per_min:.1f}"  # noqa: PLR2004
-
-
 def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HOME / "templates"),
@@ -153,7 +149,8 @@ def _environment() -> jinja2.Environment:
         rfc3339=formats.rfc3339,
         utc=formats.utc_text,
         number="{:,}".format,
-        rate=_rate,
+        plural=plural,
+        rate=formats.rate_text,
         short=views.short_id,
         mask=mask_text,
     )
