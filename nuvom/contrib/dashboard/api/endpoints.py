@@ -349,9 +349,7 @@ _LIMIT = Param("integer", f"How many at most; no more than {_MOST_ROWS}.")
 _BEFORE = Param("string", "Go on behind this id: the last one of the page before.")
 _SEEN = {
     "status": Param("string", "Only if the job still has this status."),
-    "lease_epoch": Param(
-        "integer", "Only if the job still has this number: each run raises it."
-    ),
+    "lease_epoch": Param("integer", "Only if the job still has this number: each run raises it."),
 }
 _CALL = {
     "args": Param("array", "Arguments by place."),
