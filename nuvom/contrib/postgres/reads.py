@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from nuvom.contrib.postgres.rows import (
     snapshot,
     unescaped,
     unpack_attempt,
+    unpack_entry,
     unpack_error,
     unpack_worker,
 )
@@ -23,8 +25,10 @@ from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import (
     TOOK_BOUNDS,
     WAITED_BOUNDS,
+    AuditEntry,
     ErrorGroup,
     QueueStats,
+    Rollup,
     StorePromise,
     StoreSize,
     Total,
@@ -163,6 +167,18 @@ class PostgresReads(ServerQueue):
             Total(kind, queue, unescaped(task), *rest)
             for kind, queue, task, *rest in self.db.rows("read_totals")
         ]
+
+    def rollups(self, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what was counted in each step; see the contract."""
+        times = int(since // step * step), ceil(until), step
+        return [
+            Rollup(at, queue, unescaped(task), *rest)
+            for at, queue, task, *rest in self.db.rows("read_rollups", *times)
+        ]
+
+    def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first; see the contract."""
+        return [unpack_entry(entry) for (entry,) in self.db.rows("read_audit", limit, before)]
 
     def promises(self) -> list[StorePromise]:
         """Return what a crash of the server loses, and how workers wake up; see the contract."""
