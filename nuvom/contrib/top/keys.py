@@ -43,12 +43,18 @@ class Key(NamedTuple):
 
 
 KEYS = (
-    Key("slash", "search", "filter", "Filter jobs; see docs/top.md for the words", ("jobs",)),
+    Key(
+        "slash",
+        "search",
+        "filter",
+        "Filter: status: task: queue: tag: error: dur>5s or text",
+        ("jobs",),
+    ),
     Key("enter", "open", "open", "Show everything about the chosen row"),
     Key("space", "mark", "mark", "Mark the chosen job, or unmark it", ("jobs",)),
     Key("r", "retry", "retry", "Retry the marked jobs, or the chosen one", ("jobs",), changes=True),
-    Key("x", "cancel", "cancel", "Cancel them", ("jobs",), changes=True),
-    Key("d", "discard", "discard", "Remove ended jobs for good", ("jobs",), changes=True),
+    Key("x", "cancel", "cancel", "Cancel jobs that have not ended", ("jobs",), changes=True),
+    Key("d", "discard", "discard", "Discard jobs that have ended", ("jobs",), changes=True),
     Key("p", "pause", "pause, resume", "Pause or resume the queue", ("queues",), changes=True),
     Key("n", "run", "run now", "Enqueue a job of the schedule now", ("schedules",), changes=True),
     Key("e", "edit", "edit", "Edit arguments in $EDITOR, and retry", ("jobs",), changes=True),
