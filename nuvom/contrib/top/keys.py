@@ -47,7 +47,7 @@ KEYS = (
         "slash",
         "search",
         "filter",
-        "Filter: status: task: queue: tag: error: dur>5s or text",
+        "Filter, such as status:FAILED queue:mail",
         ("jobs",),
     ),
     Key("enter", "open", "open", "Show everything about the chosen row"),
