@@ -92,7 +92,7 @@ class TopApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """Yield the parts of the screen."""
-        yield Bar(id="head", markup=False)
+        yield Bar("head")
         yield Tabs()
         with Horizontal(id="search"):
             yield Static("/", markup=False)
@@ -102,7 +102,7 @@ class TopApp(App[int]):
             yield RowList()
             with VerticalScroll(id="pane"):
                 yield Static(id="details", markup=False)
-        yield Bar(id="foot", markup=False)
+        yield Bar("foot")
 
     def on_mount(self) -> None:
         """Begin to read."""
@@ -231,7 +231,8 @@ class TopApp(App[int]):
         frame, place = self.frame, self.source.address
         if frame is not None:
             place = f"{tables.place(frame.overview)}  {place}"
-        where = Line([(Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET))], self._right())
+        name = (Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET))
+        where = Line([name], self._right())
         figures = [
             (Piece(f"{label} ", QUIET), Piece(value, style or STRONG))
             for label, value, style in (() if frame is None else tables.figures(frame.overview))
@@ -239,12 +240,11 @@ class TopApp(App[int]):
         lines = (where, Line(figures), Line([self._notice()]))
         self._bar("head").show(lines, self.look, self.look.bg)
 
-    def _right(self) -> list[Piece]:
-        rate = () if self.frame is None else tables.throughput(self.frame.overview)
+    def _right(self) -> list[Sequence[Piece]]:
         return [
-            *rate,
-            *([Piece("  read-only", QUIET)] if self.read_only else []),
-            *([Piece("  ‖ on hold", AMBER)] if self.is_held else []),
+            [Piece("‖ on hold", AMBER)] if self.is_held else [],
+            [Piece("read-only", QUIET)] if self.read_only else [],
+            () if self.frame is None else tables.throughput(self.frame.overview),
         ]
 
     def _notice(self) -> tuple[Piece, ...]:

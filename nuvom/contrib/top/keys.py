@@ -82,17 +82,15 @@ _SHOWN = {
 _LAST = ("question_mark", "q")  # at the right of the footer, whatever the tab
 
 
-def foot(kind: str, *, read_only: bool) -> tuple[list[list[Piece]], list[Piece]]:
+def foot(kind: str, *, read_only: bool) -> tuple[list[list[Piece]], list[list[Piece]]]:
     """Return the keys to show at the left of the last line, and those at its right."""
-    left, right = [], list[Piece]()
+    sides: tuple[list[list[Piece]], list[list[Piece]]] = ([], [])
     for one in KEYS:
         if one.label and one.works(kind, read_only=read_only):
-            pieces = [Piece(f"{_SHOWN.get(one.key, one.key)} ", STRONG), Piece(one.label, QUIET)]
-            if one.key in _LAST:
-                right += [Piece("  "), *pieces] if right else pieces
-            else:
-                left.append(pieces)
-    return left, right
+            key = _SHOWN.get(one.key, one.key)
+            pieces = [Piece(f"{key} ", STRONG), Piece(one.label, QUIET)]
+            sides[one.key in _LAST].append(pieces)
+    return sides
 
 
 def help_text(look: Look, overview: Data | None, *, read_only: bool) -> Text:
