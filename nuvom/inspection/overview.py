@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nuvom._version import __version__
 from nuvom.core.record import JobStatus
+from nuvom.core.views import ENDS
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import JobNotFound, PayloadError, plural
 from nuvom.inspection import figures, views
 from nuvom.inspection.formats import ago, duration, rfc3339
+from nuvom.inspection.history import series
 from nuvom.inspection.inspector import COUNTED_JOBS, Inspector
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.declared import declared_by
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _LATEST = 5  # failures that the overview tells of
 SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _SHOWN = 5
+_STEP_SECS, _STEPS, _LATELY = 60, 30, 5  # minutes of the throughput, and those of its mean
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
 _BEHIND_SECS = 300.0
@@ -65,8 +68,12 @@ def store_place(settings: Settings) -> Path | None:
     return {"sqlite": settings.db_path, "file": settings.files_dir}.get(settings.queue_backend)
 
 
-def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
-    """Return the state of the whole project."""
+def overview(runtime: Runtime, inspector: Inspector, most: int | None = None) -> dict[str, Any]:
+    """Return the state of the whole project.
+
+    Args:
+        most: Count the jobs of a queue only so far, so that it can be asked for often.
+    """
     settings, now, processes = runtime.settings, runtime.clock.now(), inspector.processes()
     workers = [one for one in processes if one.runs_jobs]
     living = [one for one in processes if one.state != "silent"]
@@ -87,8 +94,10 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
             "schedulers": sum(one.scheduler for one in living),
         },
         "queues": [
-            views.queue_data(one, now, inspector.workers_on(one.queue)) for one in inspector.stats()
+            views.queue_data(one, now, inspector.workers_on(one.queue))
+            for one in inspector.stats(most)
         ],
+        "throughput": throughput(inspector, now),
         "schedules": {
             **{state: sum(one.state == state for one in found) for state in SCHEDULE_STATES},
             "next": None
@@ -101,6 +110,26 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
             "latest": [views.group_data(one) for one in groups[:_LATEST]],
         },
         "attention": [one._asdict() for one in attention(runtime)],
+    }
+
+
+def throughput(inspector: Inspector, now: float) -> dict[str, Any] | None:
+    """Return how many jobs ended in each of the last minutes, and how many of them in failure.
+
+    The last minute is the running one; ``per_minute`` is the mean of the five before it. None if
+    the backend does not count.
+    """
+    if not inspector.keeps_history:
+        return None
+    since = (now // _STEP_SECS - _STEPS + 1) * _STEP_SECS
+    rows = inspector.history(since, now, _STEP_SECS)
+    ended = series(rows, since, now, _STEP_SECS, kinds=ENDS)
+    whole = ended[-_LATELY - 1 : -1]
+    return {
+        "step_secs": _STEP_SECS,
+        "per_minute": round(sum(whole) / len(whole), 1),
+        "ended": ended,
+        "failed": series(rows, since, now, _STEP_SECS, kinds=("failed", "dead")),
     }
 
 

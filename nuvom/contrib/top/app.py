@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -80,6 +81,7 @@ class TopApp(App[int]):
         self.source, self.read_only = source, read_only
         self.kind, self.query_text, self.is_held = "jobs", "", False
         self.frame: Frame | None = None
+        self.failure: BaseException | None = None
         self._every, self._clock, self._reader = every, clock, Reader()
         self._is_reading = self._again = False
         self._lost, self._read_at = "", clock.monotonic()
@@ -90,7 +92,7 @@ class TopApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """Yield the parts of the screen."""
-        yield Bar(id="head", markup=False)
+        yield Bar("head")
         yield Tabs()
         with Horizontal(id="search"):
             yield Static("/", markup=False)
@@ -100,7 +102,7 @@ class TopApp(App[int]):
             yield RowList()
             with VerticalScroll(id="pane"):
                 yield Static(id="details", markup=False)
-        yield Bar(id="foot", markup=False)
+        yield Bar("foot")
 
     def on_mount(self) -> None:
         """Begin to read."""
@@ -125,6 +127,11 @@ class TopApp(App[int]):
         main.set_class(self.size.width >= _WIDE, "-wide")
         main.set_class(self.size.height >= _ROOMY, "-roomy")
         self.call_after_refresh(self.show)
+
+    def _fatal_error(self) -> None:
+        # Textual would print the values of all variables, and secrets are among them.
+        self.failure = sys.exc_info()[1]
+        self._close_messages_no_wait()
 
     @property
     def look(self) -> Look:
@@ -173,7 +180,8 @@ class TopApp(App[int]):
                 await self._read_once()
         finally:
             self._is_reading = False
-        self.show()
+        if self.screen_stack:
+            self.show()
 
     async def _read_once(self) -> None:
         wanted = self._wanted()
@@ -181,6 +189,8 @@ class TopApp(App[int]):
             frame = await self._reader.run(partial(read_frame, self.source, wanted))
         except NuvomError as error:
             self._lost = error.what
+            return
+        if not self.screen_stack:  # the view has ended meanwhile
             return
         self._lost, self._read_at = "", self._clock.monotonic()
         if (wanted.kind, wanted.query) == (self.kind, self.query_text):
@@ -221,7 +231,8 @@ class TopApp(App[int]):
         frame, place = self.frame, self.source.address
         if frame is not None:
             place = f"{tables.place(frame.overview)}  {place}"
-        where = Line([(Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET))], self._right())
+        name = (Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET))
+        where = Line([name], self._right())
         figures = [
             (Piece(f"{label} ", QUIET), Piece(value, style or STRONG))
             for label, value, style in (() if frame is None else tables.figures(frame.overview))
@@ -229,12 +240,11 @@ class TopApp(App[int]):
         lines = (where, Line(figures), Line([self._notice()]))
         self._bar("head").show(lines, self.look, self.look.bg)
 
-    def _right(self) -> list[Piece]:
-        rate = () if self.frame is None else tables.throughput(self.frame.overview)
+    def _right(self) -> list[Sequence[Piece]]:
         return [
-            *rate,
-            *([Piece("  read-only", QUIET)] if self.read_only else []),
-            *([Piece("  ‖ on hold", AMBER)] if self.is_held else []),
+            [Piece("‖ on hold", AMBER)] if self.is_held else [],
+            [Piece("read-only", QUIET)] if self.read_only else [],
+            () if self.frame is None else tables.throughput(self.frame.overview),
         ]
 
     def _notice(self) -> tuple[Piece, ...]:
@@ -557,7 +567,12 @@ class TopApp(App[int]):
 
 
 def run(source: Source, *, read_only: bool) -> int:
-    """Show a source until the user quits; return the exit code."""
+    """Show a source until the user quits; return the exit code.
+
+    Raises: whatever made the view end, once the terminal is as it was.
+    """
     app = TopApp(source, read_only=read_only)
     app.run()
+    if app.failure is not None:
+        raise app.failure
     return app.return_code or 0

@@ -33,6 +33,7 @@ from nuvom.errors import (
 )
 from nuvom.inspection import views
 from nuvom.inspection.formats import jsonable
+from nuvom.inspection.inspector import COUNTED_JOBS
 from nuvom.inspection.overview import overview, schedule_data
 from nuvom.inspection.search import parse_search
 from nuvom.scheduler.schedule import Schedule
@@ -131,7 +132,7 @@ class StoreSource:
 
     def overview(self) -> Data:
         """Return the state of the whole project."""
-        return jsonable(overview(self._runtime, self._inspector))
+        return jsonable(overview(self._runtime, self._inspector, COUNTED_JOBS))
 
     def rows(self, kind: str, query: str = "", limit: int = MOST_JOBS) -> list[Data]:
         """Return what there is of one kind."""
@@ -150,8 +151,6 @@ class StoreSource:
 
     def _found(self, query: str, limit: int) -> list[JobSnapshot]:
         search = parse_search(query)
-        if not search.conditions:
-            return self._inspector.page(limit=limit)
         return self._inspector.search(search, limit=limit).jobs
 
     def job(self, job_id: str) -> Data:
