@@ -75,7 +75,13 @@ def _pages(text: str, ids: dict[str, str]) -> list[str]:
     found += [f"/jobs/{one}" for one in ids.values()]
     found += [f"{page}?q={name}" for page in ("/jobs", "/jobs/chosen", "/errors")]
     found += [f"/errors?show={name}&window={name}&theme={name}", f"/jobs?before={name}&size={name}"]
-    found += ["/queues/hostile", f"/queues/{name}", "/workers/worker-2", f"/tasks/{name}", f"/schedules/{name}"]
+    found += [
+        "/queues/hostile",
+        f"/queues/{name}",
+        "/workers/worker-2",
+        f"/tasks/{name}",
+        f"/schedules/{name}",
+    ]
     return found
 
 
