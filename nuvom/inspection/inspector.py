@@ -152,7 +152,7 @@ class Inspector:
         if data is None:
             return None
         value = self._runtime.codec.decode_value(data, shaped=True)
-        return self._redaction.result(snapshot.record.func_name, value)
+        return self._redaction.refresh().result(snapshot.record.func_name, value)
 
     def _kept_result(self, snapshot: JobSnapshot) -> bytes | None:
         """Return the encoded result of a SUCCESS from whichever store has it."""
@@ -168,17 +168,17 @@ class Inspector:
 
         Raises: PayloadError: they are damaged.
         """
+        self._redaction.refresh()
+        return self._shown(record)
+
+    def _shown(self, record: JobRecord) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
         return self._redaction.arguments(record.func_name, args, kwargs)
 
-    def named_arguments(self, record: JobRecord) -> dict[str, Any]:
-        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown.
-
-        Raises: PayloadError: they are damaged.
-        """
-        args, kwargs = self.shown_arguments(record)
-        names = self._redaction.names(record.func_name)
-        names = (*names[: len(args)], *map(str, range(len(names), len(args))))
+    def _named(self, record: JobRecord) -> dict[str, Any]:
+        """Return arguments for display by the names of their parameters, or by number."""
+        args, kwargs = self._shown(record)
+        names = self._redaction.names(record.func_name, len(args))
         return {**dict(zip(names, args, strict=True)), **kwargs}
 
     def edited_arguments(
@@ -273,7 +273,8 @@ class Inspector:
             secs: Seconds after which it stops looking, and says so.
             within: Stored jobs after which it does.
         """
-        lookup = Lookup(self._scan, self.named_arguments, self._runtime.clock)
+        self._redaction.refresh()
+        lookup = Lookup(self._scan, self._named, self._runtime.clock)
         return lookup.find(search, before, limit, Limits(secs, within))
 
     def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
