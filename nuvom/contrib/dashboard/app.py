@@ -27,12 +27,14 @@ from nuvom.contrib.dashboard.forms import (
 )
 from nuvom.contrib.dashboard.guards import RequestGuard
 from nuvom.contrib.dashboard.pages import (
+    audit,
     errors,
     job,
     jobs,
     overview,
     queues,
     schedules,
+    system,
     tasks,
     workers,
 )
@@ -68,6 +70,8 @@ PAGES: dict[str, Callable[[Visit], Page]] = {
     "/workers/{id:path}": workers.worker,
     "/schedules": schedules.schedules,
     "/schedules/{name:path}": schedules.schedule,
+    "/audit": audit.audit,
+    "/system": system.system,
 }
 """What each page shows. ``{name:path}`` may have slashes, as names of queues and tasks may."""
 

@@ -15,7 +15,9 @@ from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
 from nuvom.contrib.dashboard.events import StoreWatch
 from nuvom.core.text import mask_text
+from nuvom.errors import plural
 from nuvom.inspection import formats, views
+from nuvom.inspection.history import KeptHistory
 from nuvom.inspection.inspector import Inspector
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Site:
 
     Attributes:
         changes: Tells open pages of changes.
+        history: What was read of the history and changes no more.
         files: What browsers load, by name.
         stamp: A hash over all files, which is part of their addresses, so that they may be cached
             for ever.
@@ -68,6 +71,7 @@ class Site:
     ) -> None:
         self._runtime = runtime
         self.changes = StoreWatch(lambda: Inspector(self.runtime).revision(), is_ending)
+        self.history = KeptHistory()
         self.files = _static_files()
         digest = sha256()
         for name, file in sorted(self.files.items()):
@@ -134,11 +138,6 @@ def _static_files() -> dict[str, StaticFile]:
     }
 
 
-def _rate(per_min: float) -> str:
-    """Return jobs per minute for people: exact where there are few."""
-    return f"{per_min:,.0f}" if per_min >= 10 or not per_min else f"{per_min:.1f}"  # noqa: PLR2004
-
-
 def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HOME / "templates"),
@@ -153,7 +152,8 @@ def _environment() -> jinja2.Environment:
         rfc3339=formats.rfc3339,
         utc=formats.utc_text,
         number="{:,}".format,
-        rate=_rate,
+        plural=plural,
+        rate=formats.rate_text,
         short=views.short_id,
         mask=mask_text,
     )

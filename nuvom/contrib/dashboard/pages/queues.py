@@ -8,6 +8,7 @@ from nuvom.contrib.dashboard import frame, readings
 from nuvom.contrib.dashboard.pages.overview import NONE, Figure, flow_context, number
 from nuvom.contrib.dashboard.visit import Page
 from nuvom.errors import QueueNotFound, plural
+from nuvom.inspection.formats import rate_text
 
 if TYPE_CHECKING:
     from nuvom.contrib.dashboard.visit import Visit
@@ -49,7 +50,7 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
     oldest = (NONE, "") if one.oldest_secs is None else number(one.oldest_secs)
     failed = NONE if one.failed is None else f"{one.failed:,}"
     before = "" if one.failed_before is None else f"{one.failed_before:,} the day before"
-    rate = NONE if one.per_min is None else f"{one.per_min:,.3g}"
+    rate = NONE if one.per_min is None else rate_text(one.per_min)
     slots = "" if one.slots is None else f"of {plural(one.slots, 'slot')}"
     workers = "" if one.workers is None else f"{plural(one.workers, 'live worker')}"
     jobs = frame.jobs

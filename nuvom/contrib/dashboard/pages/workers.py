@@ -122,9 +122,17 @@ def _figures(visit: Visit, found: Sequence[WorkerInfo], rows: Sequence[Row]) -> 
     states = [f"{silent} silent"] * bool(silent) + [f"{quiet} not taking jobs"] * bool(quiet)
     keeps = visit.inspector.keeps_history
     return [
-        Figure("Alive", f"{len(living)}", f"of {len(found)}" if silent else "", ", ".join(states)),
         Figure(
-            "Slots busy", f"{busy:,}", f"of {slots:,}", f"{busy / slots:.0%}" if slots else NONE
+            "Alive",
+            f"{len(living)}",
+            f"of {len(found)}" if silent else "",
+            ", ".join(states) or "none is silent",
+        ),
+        Figure(
+            "Slots busy",
+            f"{busy:,}",
+            f"of {slots:,}",
+            f"{100 * busy / slots:.0f} %" if slots else NONE,
         ),
         _longest(visit, longest),
         Figure("Finished", rate if keeps else NONE, "per min", "in the last 5 min"),
