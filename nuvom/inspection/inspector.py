@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Total,
         WorkerInfo,
     )
+    from nuvom.inspection.history import KeptHistory
     from nuvom.inspection.search import Found, Search
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -73,8 +74,10 @@ class Count(NamedTuple):
 class Inspector:
     """Reads the stores of one runtime. It remembers nothing but the names in the manifest."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, kept: KeptHistory | None = None) -> None:
+        """Read the stores of ``runtime``; with ``kept``, only what is new of the history."""
         self._runtime = runtime
+        self._kept = kept
         self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
         self._redaction = Redaction(runtime.settings, runtime.registry)
 
@@ -174,6 +177,11 @@ class Inspector:
     def _shown(self, record: JobRecord) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
         return self._redaction.arguments(record.func_name, args, kwargs)
+
+    def named_arguments(self, record: JobRecord) -> dict[str, Any]:
+        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown."""
+        self._redaction.refresh()
+        return self._named(record)
 
     def _named(self, record: JobRecord) -> dict[str, Any]:
         """Return arguments for display by the names of their parameters, or by number."""
@@ -480,7 +488,12 @@ class Inspector:
             since, until: Seconds since the epoch.
             step: 60 or a multiple of it, in seconds.
         """
-        return [] if self._queue is None else self._queue.rollups(since, until, step)
+        if self._queue is None:
+            return []
+        if self._kept is None:
+            return self._queue.rollups(since, until, step)
+        now = self._runtime.clock.now()
+        return self._kept.rows(self._queue.rollups, (since, until), step, now)
 
     def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
         """Return what people did, newest first; ``before`` is the previous page's last id."""
