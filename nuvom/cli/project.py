@@ -8,6 +8,7 @@ error explains which file should define it and what hides it there.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from nuvom.discovery.scan import Hints, scan
 from nuvom.discovery.stub import definition_of
 from nuvom.errors import (
     AmbiguousTask,
+    MissingExtra,
     ProjectNotFound,
     QueueNotFound,
     TaskHidden,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
     from nuvom.cli.context import Invocation
     from nuvom.config.settings import Settings
+    from nuvom.contrib.dashboard.server import DashboardServer
     from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
     from nuvom.discovery.entries import TaskEntry
@@ -148,6 +151,16 @@ def _loaded(invocation: Invocation, root: Path) -> Loaded:
     if out.verbosity:
         context.call_on_close(subscribe_logging(default_bus, get_logger(), level))
     return loaded
+
+
+def dashboard_beside(runtime: Runtime) -> DashboardServer | None:
+    """Serve the dashboard beside the work of this process; None if its extra is not installed."""
+    try:
+        module = import_module("nuvom.contrib.dashboard.server")
+    except MissingExtra:
+        return None
+    server: DashboardServer = module.start_beside(runtime)
+    return server
 
 
 # ---- tasks ------------------------------------------------------------------------------

@@ -65,6 +65,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Whether it is a worker, not a scheduler alone."""
         return self.slots > 0
 
+    def obeys(self, word: str) -> bool:
+        """Return whether it knows a command: a scheduler alone only knows ``stop``."""
+        return self.runs_jobs or word == "stop"
+
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     """Return what to show of a worker that is not known to be dead; None once it is gone.

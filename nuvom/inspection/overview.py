@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nuvom._version import __version__
 from nuvom.core.record import JobStatus
+from nuvom.core.text import mask_text
 from nuvom.core.views import ENDS
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
-from nuvom.errors import plural
-from nuvom.inspection import views
-from nuvom.inspection.formats import ago, rfc3339
+from nuvom.errors import JobNotFound, PayloadError, plural
+from nuvom.inspection import figures, views
+from nuvom.inspection.formats import ago, duration, rfc3339
 from nuvom.inspection.history import series
 from nuvom.inspection.inspector import COUNTED_JOBS, Inspector
 from nuvom.inspection.views import short_id
@@ -19,11 +21,13 @@ from nuvom.scheduler.declared import declared_by
 from nuvom.scheduler.trigger import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from nuvom.config.settings import Settings
-    from nuvom.core.views import WorkerInfo
+    from nuvom.core.record import JobSnapshot
+    from nuvom.core.views import QueueStats, WorkerInfo
     from nuvom.discovery.entries import TaskEntry
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -34,6 +38,7 @@ _SHOWN = 5
 _STEP_SECS, _STEPS, _LATELY = 60, 30, 5  # minutes of the throughput, and those of its mean
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
+_BEHIND_SECS = 300.0
 _OVERDUE_SECS = 60.0  # twice the longest sleep of a scheduler
 
 
@@ -45,6 +50,9 @@ class Check(NamedTuple):
         level: ``warn``: it works, but perhaps not as intended.
         fix: What to do about it, or empty.
         code: The class of the underlying error, or empty.
+        kind: For what needs attention: ``silent``, ``other_code``, ``orphans``, ``paused``,
+            ``unserved``, ``behind``, ``dead``, ``parked``, ``slow``, or empty.
+        subject: The worker, queue or task that it is about, or empty.
     """
 
     name: str
@@ -52,6 +60,8 @@ class Check(NamedTuple):
     text: str
     fix: str = ""
     code: str = ""
+    kind: str = ""
+    subject: str = ""
 
 
 def store_place(settings: Settings) -> Path | None:
@@ -104,6 +114,37 @@ def overview(runtime: Runtime, inspector: Inspector, most: int | None = None) ->
     }
 
 
+def job_details(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
+    """Return everything about a job, with secrets masked."""
+    record = snapshot.record
+    args = kwargs = damage = progress = None
+    try:
+        args, kwargs = inspector.shown_arguments(record)
+    except PayloadError as error:
+        damage = error.what
+    if snapshot.progress is not None:
+        done, total, note = snapshot.progress
+        progress = {"done": done, "total": total, "note": mask_text(note)}
+    why = inspector.why(snapshot)
+    return {
+        **views.job_data(snapshot),
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "result": inspector.shown_result(snapshot),
+        "error": views.error_data(snapshot.error, traceback=True),
+        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
+        "progress": progress,
+        "why": None if why is None else why._asdict(),
+        "timeout_secs": record.timeout_secs,
+        "timeout_policy": record.timeout_policy,
+        "unique_key": record.unique_key,
+        **inspector.links(snapshot)._asdict(),
+        "deliveries": record.deliveries,
+        "lease_epoch": record.lease_epoch,
+    }
+
+
 def throughput(inspector: Inspector, now: float) -> dict[str, Any] | None:
     """Return how many jobs ended in each of the last minutes, and how many of them in failure.
 
@@ -148,6 +189,57 @@ def schedule_data(one: ScheduleRecord) -> dict[str, Any]:
     }
 
 
+def schedule_details(
+    inspector: Inspector,
+    one: ScheduleRecord,
+    *,
+    times: Iterable[datetime],
+    jobs: Iterable[JobSnapshot],
+) -> dict[str, Any]:
+    """Return everything about a schedule, with secrets masked.
+
+    Args:
+        times: Its next fire times.
+        jobs: Those of its latest jobs that are not pruned; see ``latest_jobs``.
+    """
+    args = kwargs = damage = None
+    try:
+        args, kwargs = inspector.shown_arguments(one.job)
+    except PayloadError as error:
+        damage = error.what
+    rule = one.rule
+    return {
+        **schedule_data(one),
+        "id": one.id,
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "queue": one.job.queue,
+        "priority": one.job.priority,
+        "expires_secs": one.expires_secs,
+        "misfire": rule.misfire,
+        "misfire_max": rule.misfire_max,
+        "grace_secs": rule.grace,
+        "overlap": rule.overlap,
+        "jitter_secs": rule.jitter,
+        "start": rfc3339(rule.start),
+        "end": rfc3339(rule.end),
+        "created_at": rfc3339(one.created_at),
+        "waiting_at": rfc3339(one.waiting_at),
+        "next": [rfc3339(at.timestamp()) for at in times],
+        "jobs": [views.job_data(job) for job in jobs],
+    }
+
+
+def latest_jobs(inspector: Inspector, one: ScheduleRecord) -> list[JobSnapshot]:
+    """Return the latest jobs of a schedule that are not pruned, newest first."""
+    found = []
+    for job_id in reversed(one.recent):
+        with suppress(JobNotFound):
+            found.append(inspector.look(job_id))
+    return [job for job in found if job is not None]
+
+
 def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     workers, other_code = inspector.workers(), inspector.other_code()
     alive = sum(one.state != "silent" for one in workers)
@@ -155,15 +247,15 @@ def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     for one in workers:
         place = f"{short_id(one.id)} (pid {one.pid} on {one.host})"
         if one.state == "silent":
-            text = f"{place} has not been heard from for {one.beat_age_secs:.0f} s"
+            text = f"{place} is silent: no heartbeat for {duration(one.beat_age_secs)}"
             fix = "Other workers take its jobs back." if alive else _TAKES_BACK
-            yield Check("workers", "warn", text, fix)
+            yield Check("workers", "warn", text, fix, kind="silent", subject=one.id)
         elif one.version not in ("", __version__):
             text = f"{place} runs nuvom {one.version}, this is {__version__}"
-            yield Check("workers", "warn", text, "Restart it.")
+            yield Check("workers", "warn", text, "Restart it.", kind="other_code", subject=one.id)
         elif one.id in other_code:
             text = f"{place} runs other code ({one.release}) than {other_code[one.id]}"
-            yield Check("workers", "warn", text, "Restart it.")
+            yield Check("workers", "warn", text, "Restart it.", kind="other_code", subject=one.id)
 
 
 def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -175,23 +267,51 @@ def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
         is_helped = any(one.state != "silent" for one in inspector.workers())
         level: Literal["warn", "fail"] = "warn" if is_helped else "fail"
         fix = "Other workers take its jobs back." if is_helped else _TAKES_BACK
-        yield Check("workers", level, f"{are}, such as {orphans[0].record.id}", fix)
+        text = f"{are}, such as {orphans[0].record.id}"
+        yield Check("workers", level, text, fix, kind="orphans")
 
 
-def _queues(_: Runtime, inspector: Inspector) -> Iterator[Check]:
+def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    now = runtime.clock.now()
     for stats in inspector.stats(COUNTED_JOBS):
-        name = stats.queue
+        name, workers = stats.queue, inspector.workers_on(stats.queue)
+        waited = 0.0 if stats.oldest_ready_at is None else now - stats.oldest_ready_at
         if stats.paused_by is not None:
-            text = f"{name} is paused by {stats.paused_by}"
-            yield Check("queues", "warn", text, f"To resume it: nuvom queues resume {name}")
-        elif stats.ready and inspector.workers_on(name) == 0:
-            count = f"{'over ' * ('ready' in stats.at_least)}{plural(stats.ready, 'job')}"
-            text = f"{count} waiting on {name}, and no worker serves it"
-            yield Check("queues", "warn", text, "Start one: nuvom runworker")
+            text, fix = f"{name} is paused by {stats.paused_by}", f"nuvom queues resume {name}"
+            yield _of_queue(name, "paused", text, f"To resume it: {fix}")
+        elif stats.ready and workers == 0:
+            text = f"{_jobs(stats, 'ready')} waiting on {name}, and no worker serves it"
+            yield _of_queue(name, "unserved", text, "Start one: nuvom runworker")
+        elif stats.ready and waited > _BEHIND_SECS:
+            text = f"{name} falls behind: its oldest job has waited for {duration(waited)}"
+            yield _of_queue(name, "behind", text, "Start more workers, or give them more threads.")
         if stats.dead:
-            count = f"{'over ' * ('dead' in stats.at_least)}{plural(stats.dead, 'job')}"
-            text = f"{count} DEAD on {name}: workers died while running it"
-            yield Check("queues", "warn", text, "See: nuvom errors")
+            text = f"{_jobs(stats, 'dead')} DEAD on {name}: workers died while running it"
+            yield _of_queue(name, "dead", text, "See: nuvom errors")
+
+
+def _jobs(stats: QueueStats, name: str) -> str:
+    """Return a count of a queue, which may have stopped early."""
+    return f"{'over ' * (name in stats.at_least)}{plural(getattr(stats, name), 'job')}"
+
+
+def _of_queue(queue: str, kind: str, text: str, fix: str) -> Check:
+    return Check("queues", "warn", text, fix, kind=kind, subject=queue)
+
+
+def _slow(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    """Yield the tasks with jobs that run far longer than usual: they may be stuck."""
+    usual = figures.Usual(figures.recent(inspector, runtime.clock.now()))
+    now, longest = runtime.clock.now(), dict[str, list[float]]()
+    for one in inspector.pages(statuses=[JobStatus.RUNNING], most=_MOST_RUNNING):
+        secs, task = now - (one.claimed_at or now), one.record.func_name
+        if usual.is_slow(task, secs):
+            longest.setdefault(task, []).append(secs)
+    for task, found in longest.items():
+        text = f"{plural(len(found), 'job')} of {task} may be stuck: the longest runs for "
+        text += f"{duration(max(found))}, and 95 % end within {duration(usual.p95(task) or 0.0)}"
+        fix = "See what it waits for: nuvom workers stacks ID"
+        yield Check("workers", "warn", text, fix, kind="slow", subject=task)
 
 
 def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -200,7 +320,7 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
             reason = inspector.why(example)
             if reason is not None:
                 text = f"{plural(count, 'job')} of {task} PARKED: {reason.text}"
-                yield Check("parked", "fail", text, reason.fix)
+                yield Check("parked", "fail", text, reason.fix, kind="parked", subject=task)
 
 
 def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -271,7 +391,7 @@ def _unfired(
         yield Check("schedules", "warn", f"{overdue}, and has not fired", fix)
 
 
-OF_THE_STATE = (_workers, _orphans, _queues, _parked, _schedules)
+OF_THE_STATE = (_workers, _orphans, _slow, _queues, _parked, _schedules)
 
 
 def attention(runtime: Runtime) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""``nuvom status``, ``top``, ``doctor``, ``demo``, ``torture``: how a project does.
+"""``nuvom status``, ``top``, ``dashboard``, ``doctor``, ``demo``, ``torture``: how a project does.
 
 What they call is heavy and help does not need it, so it is imported only when they run.
 """
@@ -222,6 +222,39 @@ def _source(invocation: Invocation, url: str | None, token: str | None, *, chang
         raise click.UsageError(f"--url is an address such as http://127.0.0.1:8787, not {url!r}.")
     found = sources.ApiSource(url, token or "")
     return found
+
+
+# ---- dashboard ----------------------------------------------------------------------------
+
+
+@command()
+@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Listen here.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8321, show_default=True, help="0: any free."
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="NUVOM_DASHBOARD_TOKEN",
+    help="Let in whoever has it; programs send it too. Better: set NUVOM_DASHBOARD_TOKEN.",
+)
+@click.option("--allow-actions", is_flag=True, help="Let people change jobs, queues and workers.")
+@click.option(
+    "--allow-host",
+    metavar="NAME",
+    multiple=True,
+    help="Also answer under this name, as behind a proxy; may be repeated.",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
+def dashboard(invocation: Invocation, /, **options: Any) -> int:
+    """Serve the web dashboard of the project until you stop it.
+
+    It prints an address that lets you in once, and is read-only unless --allow-actions is given.
+    For other machines it needs --host and a token (exit 8 without). This needs the extra:
+    pip install 'nuvom[dashboard]'.
+    """
+    code: int = import_module("nuvom.contrib.dashboard.server").serve(invocation, **options)
+    return code
 
 
 # ---- doctor -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuvom.contrib.dashboard import readings
 from nuvom.contrib.dashboard.visit import Page
 
 if TYPE_CHECKING:
@@ -12,4 +13,4 @@ if TYPE_CHECKING:
 
 def queues(visit: Visit) -> Page:
     """Show all queues."""
-    return Page("queues.html", {"queues": visit.inspector.stats()})
+    return Page("queues.html", {"queues": readings.queues(visit)})
