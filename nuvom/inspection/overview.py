@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nuvom._version import __version__
 from nuvom.core.record import JobStatus
+from nuvom.core.text import mask_text
 from nuvom.core.views import ENDS
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import JobNotFound, PayloadError, plural
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobSnapshot
-    from nuvom.core.views import WorkerInfo
+    from nuvom.core.views import QueueStats, WorkerInfo
     from nuvom.discovery.entries import TaskEntry
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -111,6 +112,37 @@ def overview(runtime: Runtime, inspector: Inspector, most: int | None = None) ->
             "latest": [views.group_data(one) for one in groups[:_LATEST]],
         },
         "attention": [one._asdict() for one in attention(runtime, inspector)],
+    }
+
+
+def job_details(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
+    """Return everything about a job, with secrets masked."""
+    record = snapshot.record
+    args = kwargs = damage = progress = None
+    try:
+        args, kwargs = inspector.shown_arguments(record)
+    except PayloadError as error:
+        damage = error.what
+    if snapshot.progress is not None:
+        done, total, note = snapshot.progress
+        progress = {"done": done, "total": total, "note": mask_text(note)}
+    why = inspector.why(snapshot)
+    return {
+        **views.job_data(snapshot),
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "result": inspector.shown_result(snapshot),
+        "error": views.error_data(snapshot.error, traceback=True),
+        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
+        "progress": progress,
+        "why": None if why is None else why._asdict(),
+        "timeout_secs": record.timeout_secs,
+        "timeout_policy": record.timeout_policy,
+        "unique_key": record.unique_key,
+        **inspector.links(snapshot)._asdict(),
+        "deliveries": record.deliveries,
+        "lease_epoch": record.lease_epoch,
     }
 
 
@@ -256,14 +288,19 @@ def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
             text, fix = f"{name} is paused by {stats.paused_by}", f"nuvom queues resume {name}"
             yield _of_queue(name, "paused", text, f"To resume it: {fix}")
         elif stats.ready and workers == 0 and not is_stopped:
-            text = f"{plural(stats.ready, 'job')} waiting on {name}, and no worker serves it"
+            text = f"{_jobs(stats, 'ready')} waiting on {name}, and no worker serves it"
             yield _of_queue(name, "unserved", text, "Start one: nuvom runworker")
         elif stats.ready and workers and waited > _BEHIND_SECS:
             text = f"{name} falls behind: its oldest job has waited for {duration(waited)}"
             yield _of_queue(name, "behind", text, "Start more workers, or give them more threads.")
         if stats.dead:
-            text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
+            text = f"{_jobs(stats, 'dead')} DEAD on {name}: workers died while running it"
             yield _of_queue(name, "dead", text, "See: nuvom errors")
+
+
+def _jobs(stats: QueueStats, name: str) -> str:
+    """Return a count of a queue, which may have stopped early."""
+    return f"{'over ' * (name in stats.at_least)}{plural(getattr(stats, name), 'job')}"
 
 
 def _of_queue(queue: str, kind: str, text: str, fix: str) -> Check:
