@@ -72,8 +72,8 @@ _CONDENSED = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'condensed'"
 _NOTE_CONDENSED = "INSERT OR REPLACE INTO meta (name, value) VALUES ('condensed', ?1)"
 
 _PUT_AUDIT = "INSERT OR REPLACE INTO audit (id, entry) VALUES (?1, ?2)"
-_FORGET_AUDIT = f"""DELETE FROM audit
-    WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET {AUDIT_KEPT})"""
+_FORGET_AUDIT = """DELETE FROM audit
+    WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?1)"""
 _READ_AUDIT = """SELECT entry FROM audit WHERE ?1 IS NULL OR id < ?1
     ORDER BY id DESC LIMIT ?2"""
 _decode_entry = msgspec.msgpack.Decoder(AuditEntry).decode
@@ -200,7 +200,7 @@ class RowTotals:
 
         def record(connection: sqlite3.Connection) -> None:
             connection.execute(_PUT_AUDIT, row)
-            connection.execute(_FORGET_AUDIT)
+            connection.execute(_FORGET_AUDIT, (AUDIT_KEPT,))
 
         self.store.db.transaction(record)
 
