@@ -174,6 +174,16 @@ class InvalidAddress(ConfigError):
         super().__init__(url=url)
 
 
+class CannotListen(ConfigError):
+    """A server cannot listen at an address: mostly because another program does."""
+
+    message = "Nothing can be served at {address}: {reason}."
+    remedy = "Choose another port: --port 8322. Or stop the program that uses this one."
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(reason.rstrip("."), address=address)
+
+
 class ProjectNotFound(ConfigError):
     """There is no Nuvom project in the working directory or above it."""
 
@@ -650,6 +660,18 @@ class CorruptRecord(SerializationError):
 
     def __init__(self, job_id: str, where: object, reason: str) -> None:
         super().__init__(reason, job_id=job_id, where=where)
+
+
+class InvalidSearch(NuvomError, ValueError):
+    """A search for jobs cannot be understood."""
+
+    message = "The search cannot be read at character {place}: {reason}."
+    remedy = "{hint}"
+    usual_remedy = "Correct it at that place. A search looks like: status:FAILED task:mail.*"
+
+    def __init__(self, at: int, reason: str, hint: str = "") -> None:
+        hint = hint or self.usual_remedy
+        super().__init__(reason, at=at, place=at + 1, hint=hint)
 
 
 # ---- schedules, plugins ---------------------------------------------------------------

@@ -299,6 +299,7 @@ class TaskDecorator:
         aliases: str | Sequence[str] = ...,
         schedule: str | float | timedelta | dict[str, Any] | None = ...,
         timezone_name: str | None = ...,
+        redact: str | Sequence[str] = ...,
         force: bool = ...,
     ) -> Decorator: ...
     def __call__(

@@ -37,10 +37,12 @@ hypothesis.settings.load_profile("nuvom")
 pytest.register_assert_rewrite("nuvom.testing.conformance.laws")
 
 SHARES = 10  # of the slow tier: --sample runs another one each day
+SECOND_SHARES = 3  # of what a second Python runs, likewise
 SAMPLE_LIMIT_SECS = 300  # a slow test that may take longer is in no share
 SAME_ON_ANY_PYTHON = (
     "tests/architecture/",  # and what follows reads the project's text, or runs its tools
     "tests/benchmarks/",
+    "tests/browser/",
     "tests/conformance/test_broken_backends.py",  # whether laws notice faults
     "tests/conformance/test_postgres.py",  # a server does the work
     "tests/conformance/test_redis.py",
@@ -69,8 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const=dt.datetime.now(dt.UTC).date().isoformat(),
         type=dt.date.fromisoformat,
-        help="leave out the tests whose outcome does not depend on the version of Python, and half "
-        "of the others, which have their turn on the next day",
+        help="leave out the tests whose outcome does not depend on the version of Python, and run "
+        "a third of the others, another one each day",
     )
 
 
@@ -126,8 +128,8 @@ def _keep(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Ite
 
 def _has_its_turn(item: pytest.Item, today: dt.date) -> bool:
     """Whether a test is run on the second Python today: those that only it can run always are."""
-    is_even = zlib.crc32(item.nodeid.encode()) % 2 == today.toordinal() % 2
-    return is_even or "django" in item.nodeid
+    its_day = zlib.crc32(item.nodeid.encode()) % SECOND_SHARES
+    return its_day == today.toordinal() % SECOND_SHARES or "django" in item.nodeid
 
 
 def _share(item: pytest.Item) -> int | None:
@@ -156,13 +158,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let a process that runs a part of the tests tell the one that prints the summary.
 
     With ``CI=true`` the run fails when a proof was left out for want of what CI has: a C compiler,
-    or a server.
+    a server or a browser.
     """
     if hasattr(session.config, "workeroutput"):
         told = {key: session.config.stash.get(stash, 0) for key, stash in _TOLD.items()}
         session.config.workeroutput.update(told)
     elif os.environ.get("CI") == "true" and any(
-        word in one for one in _unproved(session.config) for word in ("compiler", "does not answer")
+        word in one
+        for one in _unproved(session.config)
+        for word in ("compiler", "does not answer", "Chromium")
     ):
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
@@ -194,7 +198,7 @@ def pytest_terminal_summary(
         terminalreporter.write_line(f"{left} tests were left to the first Python: {places}")
     left = config.stash.get(_LEFT_TO_ANOTHER_DAY, 0)
     if left:
-        terminalreporter.write_line(f"{left} tests were left to the next day's run")
+        terminalreporter.write_line(f"{left} tests were left to other days' runs")
     reports = [
         one
         for many in terminalreporter.stats.values()

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
                 nargs="?",
                 const=_today(),
                 help="without the tests whose outcome does not depend on the version of Python and "
-                "half of the others, whose turn is the next day",
+                "with a third of the others, another one each day",
             )
             one.add_argument("--coverage", action="store_true", help="measure branch coverage")
         if verb is lint:

@@ -40,6 +40,7 @@ _CODES: dict[type[NuvomError], int] = {
     errors.FailureNotFound: NOT_FOUND,
     errors.JobTimeout: TIMED_OUT,
     errors.SerializationError: CONFIG,
+    errors.InvalidSearch: USAGE,
     errors.InvalidSchedule: USAGE,
     errors.ScheduleNotFound: NOT_FOUND,
     errors.PluginError: CONFIG,

@@ -110,6 +110,10 @@ Folders = Annotated[
     tuple[Annotated[str, Meta(pattern=rf"^(?![/\\]|[A-Za-z]:|\.\.){_CHARS}")], ...],
     Meta(extra={"kind": _LIST, "wanted": "a list of folders below the project root"}),
 ]
+ValueNames = Annotated[
+    tuple[Annotated[str, Meta(pattern=f"^{_CHARS}")], ...],
+    Meta(extra={"kind": _LIST, "wanted": "a list of names of values, such as card_number"}),
+]
 _TABLE = "table"
 
 
@@ -269,6 +273,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         result_ttl_secs: How long a SUCCESS is kept.
         failed_ttl_secs: How long a FAILED, DEAD or CANCELLED job is kept.
         parked_ttl_secs: How long a PARKED job waits for a worker that knows its task.
+        redact: Names of arguments, and of keys in arguments and results, whose values are never
+            shown, besides names such as password.
         plugins: Whether plugins are loaded.
         prometheus_host: Address that the metrics endpoint listens on.
         prometheus_port: Port of the metrics endpoint; 0 is any free one.
@@ -329,6 +335,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     result_ttl_secs: UpTo100Years = 7.0 * _DAY
     failed_ttl_secs: UpTo100Years = 30.0 * _DAY
     parked_ttl_secs: UpTo100Years = 7.0 * _DAY
+    redact: ValueNames = ()
     plugins: Literal["on", "off"] = "on"
     prometheus_host: Annotated[Text, _AT_START] = "127.0.0.1"
     prometheus_port: Annotated[int, Meta(ge=0, le=65_535), _AT_START] = 9150

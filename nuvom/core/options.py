@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _OF_ONE = frozenset(  # options that only code can give, or that describe a single task
     {"retry_on", "discard_on", "unique_by", "description", "category", "tags", "aliases"}
-    | {"before_job", "after_job", "on_error", "schedule", "timezone_name"}
+    | {"before_job", "after_job", "on_error", "schedule", "timezone_name", "redact"}
 )
 BACKOFFS = ("constant", "linear", "exponential")
 TIMEOUT_POLICIES = ("retry", "fail", "ignore")
@@ -61,6 +61,8 @@ class TaskOptions(NamedTuple):
         schedule: When schedulers enqueue a job of the task: a cron expression, seconds or a
             ``timedelta`` between two jobs, or a dict with options of ``Task.schedule``.
         timezone_name: The IANA name of the time zone of ``schedule``; the default is UTC.
+        redact: Names of parameters, and of keys inside arguments and results, whose values are
+            never shown; one string or several. ``result`` stands for the whole result.
     """
 
     queue: str = "default"
@@ -90,6 +92,7 @@ class TaskOptions(NamedTuple):
     aliases: tuple[str, ...] = ()
     schedule: str | float | timedelta | dict[str, Any] | None = None
     timezone_name: str | None = None
+    redact: tuple[str, ...] = ()
 
     @property
     def has_hooks(self) -> bool:
@@ -390,6 +393,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "aliases": _aliases,
     "schedule": _schedule,
     "timezone_name": _text,
+    "redact": _names,
     "delay": _delay,
     "run_at": _moment,
     "expires": _expiry,

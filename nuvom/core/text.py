@@ -7,7 +7,7 @@ everything else that prints them use this module first.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import isfinite
 
 MASK = "***"
@@ -71,12 +71,17 @@ def mask_text(text: str) -> str:
     return text
 
 
-def mask_value(name: str, value: object, depth: int = 0) -> object:
+def mask_value(
+    name: str, value: object, depth: int = 0, hidden: Container[str] = frozenset()
+) -> object:
     """Return ``value``, or ``***`` if ``name`` is secret; also inside mappings and lists.
 
     Very deeply nested values are cut off.
+
+    Args:
+        hidden: Other secret names, in lower case.
     """
-    if is_secret(name):
+    if is_secret(name) or name.lower() in hidden:
         return MASK
     if not isinstance(value, Mapping | list | tuple):
         is_plain = not isinstance(value, float) or isfinite(value)
@@ -84,5 +89,6 @@ def mask_value(name: str, value: object, depth: int = 0) -> object:
     if depth >= _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
-        return {str(key): mask_value(str(key), one, depth + 1) for key, one in value.items()}
-    return [mask_value("", one, depth + 1) for one in value]
+        named = {str(key): one for key, one in value.items()}
+        return {key: mask_value(key, one, depth + 1, hidden) for key, one in named.items()}
+    return [mask_value("", one, depth + 1, hidden) for one in value]

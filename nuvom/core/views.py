@@ -5,12 +5,15 @@ Plain data, created by inspectable queue backends and read by everything that di
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from nuvom.core.record import JobStatus, StoredError
+
 if TYPE_CHECKING:
-    from nuvom.core.record import StoredError
+    from nuvom.core.record import JobSnapshot
 
 
 GONE_LEASES = 20
@@ -63,6 +66,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Whether it is a worker, not a scheduler alone."""
         return self.slots > 0
 
+    def obeys(self, word: str) -> bool:
+        """Return whether it knows a command: a scheduler alone only knows ``stop``."""
+        return self.runs_jobs or word == "stop"
+
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     """Return what to show of a worker that is not known to be dead; None once it is gone.
@@ -109,6 +116,20 @@ class Reason(NamedTuple):
         return f"Not running: {self.text}{'' if self.text.endswith('?') else '.'}"
 
 
+class JobScan(NamedTuple):
+    """Jobs that were found by looking at a limited number of stored ones.
+
+    Attributes:
+        jobs: Newest first.
+        next_before: The id to go on before, or None if the end was reached.
+        looked_at: How many stored jobs were looked at, about.
+    """
+
+    jobs: list[JobSnapshot]
+    next_before: str | None
+    looked_at: int
+
+
 class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How many jobs a queue holds, by what they wait for.
 
@@ -117,7 +138,9 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         scheduled: Jobs that wait for their ``run_at``; after a failed attempt they count as
             ``retrying``.
         oldest_ready_at: ``created_at`` or ``run_at`` of the longest waiting ready job, or None.
-        paused_by: Who paused it, or None.
+        paused_by, paused_at: Who paused it, and when in seconds since the epoch, or None.
+        at_least: Names of counts that stopped early: there may be more. See
+            ``LeasedJobQueue.stats``.
     """
 
     queue: str
@@ -132,6 +155,8 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancelled: int = 0
     oldest_ready_at: float | None = None
     paused_by: str | None = None
+    paused_at: float | None = None
+    at_least: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -146,6 +171,10 @@ def failure_group(status: str, task: str, error: StoredError | None) -> str:
     return error.fingerprint or f"{error.type}:{task}"
 
 
+RECENT_FAILURES = 200
+"""How many failures of a group ``ErrorGroup.recent`` has at most."""
+
+
 class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Failures with one fingerprint: the same task, exception type and place.
 
@@ -153,6 +182,11 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         count: FAILED and DEAD jobs of the group.
         first_at, last_at: Seconds since the epoch.
         example_id: The newest job of the group.
+        status: That of the newest job.
+        place: File and function where it was raised, such as ``shop/images.py, open_source``;
+            empty if unknown.
+        recent: When the newest jobs of the group ended, at most ``RECENT_FAILURES``; seconds since
+            the epoch, latest first.
     """
 
     fingerprint: str
@@ -163,6 +197,36 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     first_at: float
     last_at: float
     example_id: str
+    status: JobStatus = JobStatus.FAILED
+    place: str = ""
+    recent: tuple[float, ...] = ()
+
+
+def error_group(status: JobStatus, error: StoredError | None, **fields: Any) -> ErrorGroup:
+    """Return a group of failures.
+
+    Args:
+        status, error: Those of its newest job.
+        fields: Other fields of ``ErrorGroup``.
+    """
+    error = error or StoredError(str(status), "")
+    place = failure_place(error.traceback or "")
+    return ErrorGroup(status=status, type=error.type, message=error.message, place=place, **fields)
+
+
+_FRAME = re.compile(r'^  File "([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)
+_THEIRS = re.compile(r"[/\\]site-packages[/\\]|^<frozen")
+_SHOWN_PARTS = 2  # the last parts of a path say enough
+
+
+def failure_place(traceback: str) -> str:
+    """Return the innermost place in a traceback outside installed packages; empty if unknown."""
+    frames = [one for one in _FRAME.findall(traceback) if not _THEIRS.search(one[0])]
+    if not frames:
+        return ""
+    path, function = frames[-1]
+    parts = re.split(r"[/\\]", path)[-_SHOWN_PARTS:]
+    return f"{'/'.join(parts)}, {function}"
 
 
 # Upper bounds of the histograms of ``Total``, in seconds.

@@ -27,6 +27,7 @@ _ONLY_IN_CODE = frozenset(
     {
         *("retry_on", "discard_on", "before_job", "after_job", "on_error"),
         *("isolation", "description", "category", "aliases", "schedule", "timezone_name"),
+        "redact",
     }
 )
 

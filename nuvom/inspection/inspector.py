@@ -7,11 +7,10 @@ readers decide how to show them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -25,18 +24,19 @@ from nuvom.core.record import (
     JobStatus,
     StoredError,
 )
-from nuvom.core.text import mask_text, mask_value
-from nuvom.core.views import Links, Reason
+from nuvom.core.text import mask_text
+from nuvom.core.views import JobScan, Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
+from nuvom.inspection.redaction import Redaction, editable, unmasked
+from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Limits, Lookup
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.scheduler.store import all_records, find_record
-from nuvom.serialization.base import MAX_DEPTH, Shaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from nuvom.core.views import (
         AuditEntry,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         Total,
         WorkerInfo,
     )
+    from nuvom.inspection.history import KeptHistory
+    from nuvom.inspection.search import Found, Search
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
 
@@ -55,15 +57,29 @@ _SHORTEST_SUFFIX = 6
 _PAGE = 500
 _MINUTE = 60
 _MOST_LINKS = 100  # jobs that are listed as following from one
+_WAITING = ("ready", "scheduled", "retrying")
+
+COUNTED_JOBS = 50_000
+"""How many jobs of a queue and status are counted for pages that are read often."""
 _MOST_GONE = 3  # jobs that were pruned, or dropped as their unique key was taken
 
 
-class Inspector:
-    """Reads the stores of one runtime. It has no state of its own."""
+class Count(NamedTuple):
+    """How many there are, and whether there are more that were not counted."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    n: int
+    is_more: bool
+
+
+class Inspector:
+    """Reads the stores of one runtime. It remembers nothing but the names in the manifest."""
+
+    def __init__(self, runtime: Runtime, kept: KeptHistory | None = None) -> None:
+        """Read the stores of ``runtime``; with ``kept``, only what is new of the history."""
         self._runtime = runtime
+        self._kept = kept
         self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
+        self._redaction = Redaction(runtime.settings, runtime.registry)
 
     def snapshot(self, job_id: str, record: JobRecord | None = None) -> JobSnapshot:
         """Return one job.
@@ -138,7 +154,8 @@ class Inspector:
         data = self._kept_result(snapshot)
         if data is None:
             return None
-        return _masked("result", self._runtime.codec.decode_value(data, shaped=True))
+        value = self._runtime.codec.decode_value(data, shaped=True)
+        return self._redaction.refresh().result(snapshot.record.func_name, value)
 
     def _kept_result(self, snapshot: JobSnapshot) -> bytes | None:
         """Return the encoded result of a SUCCESS from whichever store has it."""
@@ -149,18 +166,56 @@ class Inspector:
         value = self._runtime.results.get_result(snapshot.record.id)
         return None if value is None else self._runtime.codec.encode_value(value)
 
-    def shown_arguments(
-        self, record: JobRecord, names: Sequence[str] = ()
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments for display, with values under secret-sounding names masked.
+    def shown_arguments(self, record: JobRecord) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments for display: secrets and redacted values masked, no class rebuilt.
+
+        Raises: PayloadError: they are damaged.
+        """
+        self._redaction.refresh()
+        return self._shown(record)
+
+    def _shown(self, record: JobRecord) -> tuple[list[Any], dict[str, Any]]:
+        args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
+        return self._redaction.arguments(record.func_name, args, kwargs)
+
+    def named_arguments(self, record: JobRecord) -> dict[str, Any]:
+        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown."""
+        self._redaction.refresh()
+        return self._named(record)
+
+    def _named(self, record: JobRecord) -> dict[str, Any]:
+        """Return arguments for display by the names of their parameters, or by number."""
+        args, kwargs = self._shown(record)
+        names = self._redaction.names(record.func_name, len(args))
+        return {**dict(zip(names, args, strict=True)), **kwargs}
+
+    def edited_arguments(
+        self, record: JobRecord, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arguments that somebody edited with stored values where nothing was changed.
+
+        So masked values, and those that JSON cannot hold, stay what they are.
 
         Args:
-            names: Names of the positional parameters, if known.
+            args, kwargs: ``shown_arguments`` in JSON types, after editing.
+        Raises: PayloadError: the stored ones are damaged. ValueError: as ``unmasked``.
         """
-        args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
-        known = [*names, *[""] * len(args)]
-        shown = [_masked(name, arg) for name, arg in zip(known, args, strict=False)]
-        return shown, {name: _masked(name, value) for name, value in kwargs.items()}
+        codec = self._runtime.codec
+        stored_args, stored_kwargs = codec.decode_call(record.args, record.kwargs, shaped=True)
+        shown_args, shown_kwargs = self.editable_arguments(record)
+        new_args = tuple(
+            unmasked(one, shown_args[at], stored_args[at]) if at < len(stored_args) else one
+            for at, one in enumerate(args)
+        )
+        return new_args, unmasked(dict(kwargs), shown_kwargs, stored_kwargs)
+
+    def editable_arguments(self, record: JobRecord) -> tuple[list[Any], dict[str, Any]]:
+        """Return ``shown_arguments`` in JSON types, to be edited.
+
+        Raises: PayloadError: they are damaged.
+        """
+        args, kwargs = self.shown_arguments(record)
+        return editable(args), editable(kwargs)
 
     def find_id(self, text: str) -> str:
         """Return the full id for an id or a unique suffix of at least six characters.
@@ -196,7 +251,8 @@ class Inspector:
         ]
         if before is not None:
             places = [place for place, one in enumerate(found) if one.record.id == before]
-            found = found[places[0] + 1 :] if places else []
+            older = [one for one in found if one.record.id < before]  # it was removed since
+            found = found[places[0] + 1 :] if places else older
         return [
             one
             for one in found
@@ -209,9 +265,62 @@ class Inspector:
         """Return the stored closed attempts, oldest first."""
         return [] if self._queue is None else self._queue.attempts(job_id)
 
-    def stats(self) -> list[QueueStats]:
-        """Return counts for each queue, by name; empty if the backend cannot tell."""
-        return [] if self._queue is None else self._queue.stats()
+    def search(
+        self,
+        search: Search,
+        *,
+        before: str | None = None,
+        limit: int = 50,
+        secs: float = SEARCH_SECS,
+        within: int = SEARCHED_JOBS,
+    ) -> Found:
+        """Return jobs that fit, newest first, after looking for a limited time.
+
+        Args:
+            before: The ``next_before`` of what was found last.
+            secs: Seconds after which it stops looking, and says so.
+            within: Stored jobs after which it does.
+        """
+        self._redaction.refresh()
+        lookup = Lookup(self._scan, self._named, self._runtime.clock)
+        return lookup.find(search, before, limit, Limits(secs, within))
+
+    def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
+        if self._queue is not None:
+            return self._queue.scan(limit=limit, within=within, **wanted)
+        page = self.page(limit=limit, **wanted)
+        next_before = page[-1].record.id if len(page) == limit else None
+        return JobScan(page, next_before, len(page))
+
+    def stats(self, most: int | None = None) -> list[QueueStats]:
+        """Return counts for each queue, by name; empty if the backend cannot tell.
+
+        Args:
+            most: Count only so far; see ``LeasedJobQueue.stats``. None counts all jobs, which may
+                take long.
+        """
+        return [] if self._queue is None else self._queue.stats(most)
+
+    def status_counts(self, most: int = COUNTED_JOBS) -> dict[JobStatus, Count]:
+        """Return how many jobs have each status, counted only so far for each queue.
+
+        Empty if the backend cannot tell.
+        """
+        found: dict[JobStatus, Count] = {}
+        for stats in self.stats(most):
+            for status in JobStatus:
+                n, is_more = found.get(status, Count(0, False))
+                names = _WAITING if status is JobStatus.PENDING else (status.lower(),)
+                n += sum(getattr(stats, name) for name in names)
+                found[status] = Count(n, is_more or any(one in stats.at_least for one in names))
+        return found
+
+    def revision(self) -> Hashable:
+        """Return a value that changes when something stored has changed; cheap.
+
+        It may also change without that. None if the backend cannot tell.
+        """
+        return None if self._queue is None else self._queue.revision()
 
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that are not known to be dead; empty if the backend cannot tell.
@@ -379,7 +488,12 @@ class Inspector:
             since, until: Seconds since the epoch.
             step: 60 or a multiple of it, in seconds.
         """
-        return [] if self._queue is None else self._queue.rollups(since, until, step)
+        if self._queue is None:
+            return []
+        if self._kept is None:
+            return self._queue.rollups(since, until, step)
+        now = self._runtime.clock.now()
+        return self._kept.rows(self._queue.rollups, (since, until), step, now)
 
     def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
         """Return what people did, newest first; ``before`` is the previous page's last id."""
@@ -432,25 +546,6 @@ class Inspector:
 
 def _is_same(one: JobSnapshot, now: JobSnapshot) -> bool:
     return (one.status, one.record.lease_epoch) == (now.status, now.record.lease_epoch)
-
-
-def _masked(name: str, value: Any) -> Any:
-    # Start at a negative depth, so that nothing storable is deep enough to be cut off.
-    try:
-        return mask_value(name, _plain(value), -MAX_DEPTH)
-    except RecursionError:  # no codec writes data that is nested so deeply
-        return "..."
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with user classes turned into mappings, so that their secrets are found."""
-    if isinstance(value, Shaped):
-        if isinstance(value.data, dict):
-            return {name: _plain(one) for name, one in value.data.items()}
-        return value.data
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _with_outcome(found: JobSnapshot, kept: dict[str, Any]) -> JobSnapshot:

@@ -20,9 +20,18 @@ if TYPE_CHECKING:
 
     from nuvom.core.record import Attempt, JobSnapshot, StoredError
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
+    from nuvom.discovery.entries import TaskEntry
     from nuvom.errors import NuvomError
 
 SHORT_ID = 8
+END_WORDS = {
+    "WorkerDied": "worker lost",
+    "TimeoutError": "timed out",
+    "JobExpired": "expired",
+    "TaskNotFound": "no such task",
+    "Discard": "discarded",
+}
+"""What people read for types of errors that say how a job ended, not what its code raised."""
 
 
 def short_id(job_id: str) -> str:
@@ -128,6 +137,33 @@ def status_text(snapshot: JobSnapshot, now: float) -> str:
     return status
 
 
+def status_badge(snapshot: JobSnapshot, now: float) -> str:
+    """Return what stands beside the status in a list: ``retry 2, in 14 s``, ``62 %``, or ``""``."""
+    record, status, error = snapshot.record, snapshot.status, snapshot.error
+    if status == "PENDING":
+        is_later = record.run_at > now
+        when = ago(record.run_at, now) if is_later else "due"
+        return f"retry {record.attempt}, {when}" if record.attempt else when * is_later
+    if status == "RUNNING" and snapshot.progress is not None:
+        share = progress_share(snapshot.progress)
+        return f"{snapshot.progress[0]:g}" if share is None else f"{share:.0%}".replace("%", " %")
+    return "" if error is None else END_WORDS.get(error.type, "")
+
+
+def progress_share(progress: tuple[float, float | None, str]) -> float | None:
+    """Return how much is done, from 0 to 1; None if the task tells no total."""
+    done, total, _ = progress
+    return min(1.0, max(0.0, done / total)) if total else None
+
+
+def arguments_text(named: Mapping[str, Any], most: int = 200) -> str:
+    """Return arguments by name in one line, such as ``order_id=7, lang="de"``, cut off there."""
+    text, rest = "", iter(named.items())
+    while len(text) <= most and (one := next(rest, None)) is not None:
+        text += f"{', ' * bool(text)}{one[0]}={_literal(one[1])}"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _running_text(snapshot: JobSnapshot, now: float) -> Iterator[str]:
     """Yield since when a job runs, and its progress, as far as they are known."""
     facts = []
@@ -181,3 +217,8 @@ def group_data(group: ErrorGroup) -> dict[str, Any]:
     """Return one group of failures."""
     times = {"first_at": rfc3339(group.first_at), "last_at": rfc3339(group.last_at)}
     return {**asdict(group), "message": mask_text(group.message), **times}
+
+
+def task_data(entry: TaskEntry) -> dict[str, Any]:
+    """Return one task as the manifest lists it."""
+    return {**asdict(entry), "dynamic_options": list(entry.dynamic_options)}

@@ -12,12 +12,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from msgspec.structs import replace
+
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import new_id
+from nuvom.core.views import JobScan
 from nuvom.queue_backends.base import BaseJobQueue, Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
         Total,
         WorkerInfo,
     )
+
+_SCANNED = 500  # jobs that ``scan`` reads at once
+_COUNTED = 1000  # jobs of each kind that ``revision`` counts
 
 
 class ClaimArguments(NamedTuple):
@@ -275,13 +281,61 @@ class LeasedJobQueue(BaseJobQueue):
         A page's snapshots may lack ``result`` and the error's traceback.
         """
 
+    def scan(
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+        within: int = 10_000,
+    ) -> JobScan:
+        """Do as ``page``, but look at about ``within`` stored jobs at most.
+
+        A backend that finds some of these jobs without looking at others need not count them.
+        """
+        found: list[JobSnapshot] = []
+        wanted, looked_at = frozenset(statuses), 0
+        while looked_at < within:
+            size = min(_SCANNED, within - looked_at)
+            page = self.page(before=before, limit=size)
+            for at, one in enumerate(page, 1):
+                record = one.record
+                before = record.id
+                if (
+                    (not wanted or record.status in wanted)
+                    and queue in (None, record.queue)
+                    and task in (None, record.func_name)
+                ):
+                    found.append(one)
+                if len(found) == limit:
+                    return JobScan(found, before, looked_at + at)
+            looked_at += len(page)
+            if len(page) < size:
+                return JobScan(found, None, looked_at)
+        return JobScan(found, before, looked_at)
+
     @abstractmethod
     def attempts(self, job_id: str) -> list[Attempt]:
         """Return the stored closed attempts, oldest first."""
 
     @abstractmethod
-    def stats(self) -> list[QueueStats]:
-        """Return counts for each queue that is paused or has ever had jobs, by name."""
+    def stats(self, most: int | None = None) -> list[QueueStats]:
+        """Return counts for each queue that is paused or has ever had jobs, by name.
+
+        Args:
+            most: Look at no more jobs than this for a count. The names of those that stopped are
+                in ``at_least``. None counts all jobs, which may take long.
+        """
+
+    def revision(self) -> Hashable:
+        """Return a value that changes when something stored has changed; cheap.
+
+        It may also change without that. Values of two processes cannot be compared.
+        """
+        workers = (replace(one, beat_age_secs=0.0) for one in self.workers())
+        return tuple(self.stats(most=_COUNTED)), tuple(workers)
 
     @abstractmethod
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:

@@ -24,7 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 CONTRACTS, ADAPTERS, ENGINE = 2, 3, 4
 # Not plugins: they run workers or read jobs, as cli/ does.
-FRAMEWORKS = ("nuvom/contrib/asgi.py", "nuvom/contrib/django/", "nuvom/contrib/flask.py")
+FRAMEWORKS = (
+    "nuvom/contrib/asgi.py",
+    "nuvom/contrib/dashboard/",
+    "nuvom/contrib/django/",
+    "nuvom/contrib/flask.py",
+    "nuvom/contrib/top/",
+)
 ADAPTER_FOLDERS = ("queue_backends/", "result_backends/", "scheduler/")
 
 

@@ -21,6 +21,7 @@ from tests.conformance import broken_others as others
 from tests.conformance import broken_queues as broken
 from tests.lab.stores import LabLaws, StoreConformance
 
+SLOW = pytest.mark.slow
 QUEUES = [
     (broken.KeepsKeysOutsideTheLock, "threads_that_race_for_a_key_agree"),
     (broken.LooksBeforeItTakes, "threads_never_share_a_job"),
@@ -33,8 +34,10 @@ QUEUES = [
     (broken.WakesNobody, "an_enqueue_wakes_a_worker"),
     (broken.SelectsThenDeletes, "processes_never_share_a_job"),
     (broken.AcceptsBeforeItStores, "accepted_jobs_survive_a_kill"),
-    (broken.LocksBeforeItTries, "an_interrupted_call_leaves_nothing_behind"),
-    (broken.LocksInTwoOrders, "calls_at_once_are_as_one_after_the_other"),
+    pytest.param(
+        broken.LocksBeforeItTries, "an_interrupted_call_leaves_nothing_behind", marks=SLOW
+    ),
+    pytest.param(broken.LocksInTwoOrders, "calls_at_once_are_as_one_after_the_other", marks=SLOW),
     (broken.ClaimsInTwoSteps, "a_crowd_loses_and_doubles_nothing"),
     (broken.OverwritesSchedules, "a_change_needs_the_revision_that_was_seen"),
     (broken.FiresInTwoSteps, "of_those_who_fire_at_once_one_does"),

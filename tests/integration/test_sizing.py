@@ -22,6 +22,7 @@ from tests.lab.sizing import PROGRAM, simulation
 
 RATE = 1.0
 JOBS = 60_000
+SLOW = pytest.mark.slow
 SEEDS = range(1, 6)
 CLOSE = 0.05  # of the value: what so many jobs leave to chance at these loads
 
@@ -51,7 +52,10 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize(("workers", "slots", "busy"), [(1, 1, 0.5), (1, 4, 0.6), (2, 4, 0.7)])
+@pytest.mark.parametrize(
+    ("workers", "slots", "busy"),
+    [pytest.param(1, 1, 0.5, marks=SLOW), (1, 4, 0.6), pytest.param(2, 4, 0.7, marks=SLOW)],
+)
 def test_waits_of_exponential_jobs(
     simulate: ModuleType, workers: int, slots: int, busy: float
 ) -> None:
@@ -67,7 +71,7 @@ def test_waits_of_exponential_jobs(
     assert simulate.quantile(waits, 0.95) == pytest.approx(p95, rel=2 * CLOSE)
 
 
-@pytest.mark.parametrize("variation", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("variation", [0.0, *(pytest.param(one, marks=SLOW) for one in (0.5, 2.0))])
 def test_waits_of_jobs_of_any_duration(simulate: ModuleType, variation: float) -> None:
     """M/G/1: the formula of Pollaczek and Khinchine."""
     busy = 0.5

@@ -12,6 +12,7 @@ import pytest
 from nuvom.core.record import JobStatus
 from nuvom.errors import AmbiguousJob
 from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.search import parse_search
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.serialization.refusal import Shaped
 from nuvom.testing import make_job
@@ -49,6 +50,10 @@ class Account:
 
 def add(x: int, y: int = 0) -> int:
     return x + y
+
+
+def login(user: str, password: str, *more: Any) -> None:
+    pass
 
 
 def broken() -> None:
@@ -117,7 +122,8 @@ def test_positional_secret_is_masked_where_its_name_is_known(engine: Engine) -> 
     shown = ["me", "hunter2", [{"token": "***"}], "RED"]
     assert (shown, {}) == inspector.shown_arguments(record)
     shown[1] = "***"
-    assert (shown, {}) == inspector.shown_arguments(record, ("user", "password", "more"))
+    engine.task(login, name="tests.login")
+    assert (shown, {}) == inspector.shown_arguments(record)
 
 
 # ---- ids ------------------------------------------------------------------------------------
@@ -155,6 +161,50 @@ def test_pages_can_be_narrowed(engine: Engine) -> None:
     assert {failed.id} == ids(statuses=[JobStatus.FAILED])
     assert {mail.id} == ids(statuses=[JobStatus.SUCCESS, JobStatus.DEAD], queue="mail")
     assert set() == ids(queue="none")
+
+
+def test_a_search_goes_through_jobs_part_by_part(engine: Engine) -> None:
+    ids = [engine.task(add, queue="mail" if n % 2 else "images").delay(n, y=7).id for n in range(9)]
+    engine.work()
+    inspector = Inspector(engine.runtime)
+
+    def find(text: str, **limits: Any) -> tuple[list[int], bool]:
+        found = inspector.search(parse_search(text), **{"secs": 60.0, **limits})
+        return [ids.index(one.record.id) for one in found.jobs], found.next_before is None
+
+    assert ([8, 7, 6, 5, 4, 3, 2, 1, 0], True) == find("")
+    assert ([7, 5, 3, 1], True) == find("queue:mail status:SUCCESS")
+    assert ([7, 5], False) == find("queue:mail", limit=2)
+    assert ([3, 1], True) == find("queue:mail", limit=2, before=ids[5])
+    assert ([8, 3, 1], True) == find("args.x:8,3,1 args.y:7 -queue:none")
+    assert ([], True) == find("status:FAILED")
+    assert ([], True) == find("status:FAILED status:DEAD")
+    assert ([], True) == find("before:1d")
+    assert 9 == len(find("after:1d before:2099-01-01")[0])
+
+
+def test_a_search_stops_at_its_limits_and_can_go_on(leased: Engine) -> None:
+    ids = [leased.task(add).delay(n).id for n in range(9)]
+    inspector, search = Inspector(leased.runtime), parse_search("args.x:0")
+
+    first = inspector.search(search, within=4, secs=60.0)
+    assert ([], True, ids[5]) == (first.jobs, first.is_partial, first.next_before)
+    rest = inspector.search(search, before=first.next_before, secs=60.0)
+    assert [ids[0]] == [one.record.id for one in rest.jobs]
+    assert (None, False, 5) == (rest.next_before, rest.is_partial, rest.looked_at)
+
+
+def test_statuses_are_counted_over_all_queues(leased: Engine) -> None:
+    for number in range(5):
+        leased.task(add, queue=f"q{number % 2}").delay(1)
+    leased.task(broken).delay()
+    leased.work()
+    leased.task(add).options(delay=60).delay(1)
+    counts = Inspector(leased.runtime).status_counts()
+    assert {"SUCCESS": 5, "FAILED": 1, "PENDING": 1} == {
+        status: count.n for status, count in counts.items() if count.n
+    }
+    assert not any(count.is_more for count in counts.values())
 
 
 def test_ended_jobs_are_counted(engine: Engine) -> None:

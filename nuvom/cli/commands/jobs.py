@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes, params, tables
-from nuvom.cli.commands.run import interruptible, make_record, teller_of_job
+from nuvom.cli.calls import changes_of
+from nuvom.cli.commands.run import interruptible, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
-from nuvom.cli.project import find_task, full_name, positional_names, reader, require_known, writer
+from nuvom.cli.project import find_task, full_name, make_record, reader, require_known, writer
 from nuvom.core.record import JobStatus
-from nuvom.core.text import mask_text
 from nuvom.core.transitions import RENAMABLE, home_of
 from nuvom.discovery.stub import definition_of
-from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
+from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.overview import job_details
 from nuvom.job import WaitProgress, wait_for_final
 from nuvom.registry.signature import Binder
 from nuvom.scheduler.record import fire_of
@@ -178,7 +179,7 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
     out = invocation.out
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
-    data = _inspected(runtime, inspector, snapshot)
+    data = job_details(inspector, snapshot)
     if out.as_json or form == "json":
         out.json("nuvom.job/1", data)
     elif form == "raw":
@@ -191,35 +192,6 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
         if reason is not None:
             out.text("")
             _show_reason(out, reason)
-
-
-def _inspected(runtime: Runtime, inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
-    record = snapshot.record
-    args = kwargs = damage = progress = None
-    try:
-        names = positional_names(runtime.settings, record.func_name)
-        args, kwargs = inspector.shown_arguments(record, names)
-    except PayloadError as error:
-        damage = error.what
-    if snapshot.progress is not None:
-        done, total, note = snapshot.progress
-        progress = {"done": done, "total": total, "note": mask_text(note)}
-    return {
-        **views.job_data(snapshot),
-        "args": args,
-        "kwargs": kwargs,
-        "damage": damage,
-        "result": inspector.shown_result(snapshot),
-        "error": views.error_data(snapshot.error, traceback=True),
-        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
-        "progress": progress,
-        "timeout_secs": record.timeout_secs,
-        "timeout_policy": record.timeout_policy,
-        "unique_key": record.unique_key,
-        **inspector.links(snapshot)._asdict(),
-        "deliveries": record.deliveries,
-        "lease_epoch": record.lease_epoch,
-    }
 
 
 def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) -> None:
@@ -527,33 +499,24 @@ def _edited_call(
         NotStorable: the arguments do not fit the task.
     """
     entry = find_task(invocation, runtime.settings, old.func_name)
-    args, kwargs = runtime.codec.decode_call(old.args, old.kwargs)
-    names = positional_names(runtime.settings, old.func_name)
-    shown_args, shown_kwargs = inspector.shown_arguments(old, names)
-    shown = jsonable({"args": shown_args})
-    # Keep the original names: large numbers need no ``_str`` here, since we read them back.
-    shown["kwargs"] = dict(zip(shown_kwargs, jsonable(shown_kwargs).values(), strict=True))
-    edited = click.edit(json.dumps(shown, indent=2), extension=".json", require_save=True)
-    saved = shown if edited is None else _parsed(entry.name, edited)
-    if saved == shown:
+    shown_args, shown_kwargs = inspector.editable_arguments(old)
+    shown = json.dumps({"args": shown_args, "kwargs": shown_kwargs}, indent=2)
+    edited = click.edit(shown, extension=".json", require_save=True)
+    saved = _parsed(entry.name, shown if edited is None else edited)
+    if saved == (shown_args, shown_kwargs):
         invocation.out.say("Nothing was changed, so no job was made.")
         return None
-    new_args = tuple(
-        args[at] if at < len(args) and shown["args"][at] == new else new
-        for at, new in enumerate(saved["args"])
-    )
-    new_kwargs = {
-        name: kwargs[name] if name in kwargs and shown["kwargs"].get(name) == new else new
-        for name, new in saved["kwargs"].items()
-    }
-    called = make_record(runtime, entry, (new_args, new_kwargs))
-    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
+    try:
+        call = inspector.edited_arguments(old, *saved)
+    except ValueError as error:
+        raise InvalidArguments(entry.name, str(error), signature=entry.signature) from None
+    return changes_of(make_record(runtime, entry, call))
 
 
-def _parsed(task: str, edited: str) -> dict[str, Any]:
-    """Return the object that the user saved, with a list "args" and an object "kwargs"."""
+def _parsed(task: str, edited: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return what the user saved: an object with a list "args" and an object "kwargs"."""
     match params.json_value(edited, f"What you saved for {task}"):
         case {"args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
-            return {"args": args, "kwargs": kwargs}
+            return args, kwargs
     reason = 'what you saved must be an object with a list "args" and an object "kwargs"'
     raise InvalidArguments(task, reason)

@@ -15,7 +15,6 @@ from django.http import Http404, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
-from nuvom.cli.project import positional_names
 from nuvom.contrib.django.models import QueuedJob
 from nuvom.core.guard import engine_call
 from nuvom.core.record import JobStatus
@@ -197,8 +196,7 @@ def _facts(job_id: str) -> tuple[dict[str, Any], JobSnapshot]:
 def _shown_arguments(inspector: Inspector, snapshot: JobSnapshot) -> str:
     record = snapshot.record
     try:
-        names = positional_names(current_runtime().settings, record.func_name)
-        return call_text(*inspector.shown_arguments(record, names))
+        return call_text(*inspector.shown_arguments(record))
     except NuvomError as error:  # damaged, or of a task that is not here
         return error.what
 

@@ -1,0 +1,1 @@
+"""The pages: each function reads what its template shows."""
