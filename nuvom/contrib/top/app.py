@@ -63,6 +63,7 @@ class TopApp(App[int]):
     CSS_PATH = "top.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(one.key, one.action, show=False, priority=one.key == "tab") for one in KEYS),
+        Binding("ctrl+c", "quit", show=False),
         *(
             Binding(str(number), f"kind('{kind}')", show=False)
             for number, kind in enumerate(tables.KINDS, 1)
