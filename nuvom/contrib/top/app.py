@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
 
 _EVERY_SECS = 1.0
+_REST = 3  # times as long as a read took, nothing is read: the store has other things to do
 _LATE_SECS = 4.0  # after which the age of what is shown is told
 _WIDE, _ROOMY = 110, 34  # columns and lines from which there is room for more
 _MOST_NAMED = 4  # jobs that a question names
@@ -84,8 +85,8 @@ class TopApp(App[int]):
         self.frame: Frame | None = None
         self.failure: BaseException | None = None
         self._every, self._clock, self._reader = every, clock, Reader()
-        self._is_reading = self._again = False
-        self._lost, self._read_at = "", clock.monotonic()
+        self._is_reading = self._again = self._is_old = False
+        self._lost, self._read_at, self._next_at = "", clock.monotonic(), 0.0
         self._sorts = dict.fromkeys(tables.KINDS, 0)
         for name in LOOKS:
             self.register_theme(theme(name))
@@ -110,7 +111,7 @@ class TopApp(App[int]):
         self._end_on_signals()
         self.rows.focus()
         if self._every is not None:
-            self.set_interval(self._every, self._tick)
+            self.set_interval(self._every, self.tick)
         self.ask()
 
     def _end_on_signals(self) -> None:
@@ -157,19 +158,26 @@ class TopApp(App[int]):
         for one in ("beside", "full"):
             body.set_class(one == place, f"-{one}")
         (main.query_one("#pane") if place == "full" else self.rows).focus()
-        self.ask()
+        self.ask(details=True)
         self.call_after_refresh(self.show)
 
     # ---- reading ------------------------------------------------------------------------
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Read again, unless it is on hold, or the last read took so long that a rest is due."""
         if not self.is_held:
             self._show_head()  # the age of what is shown grows while a read takes long
-            self.ask()
+            if self._clock.monotonic() >= self._next_at:
+                self.ask()
 
-    def ask(self) -> None:
-        """Read, after the read that is under way, if there is one."""
+    def ask(self, *, details: bool = False) -> None:
+        """Read, after the read that is under way, if there is one.
+
+        Args:
+            details: Read only these, since all else was read just now.
+        """
         self._again = True
+        self._is_old |= not details
         if not self._is_reading:
             self._is_reading = True
             self.run_worker(self._read())
@@ -185,16 +193,22 @@ class TopApp(App[int]):
             self.show()
 
     async def _read_once(self) -> None:
-        wanted = self._wanted()
+        wanted, last = self._wanted(), self.frame
+        if self._is_old or last is None or last.wanted[:2] != wanted[:2]:
+            last, self._is_old = None, False
+        began = self._clock.monotonic()
         try:
-            frame = await self._reader.run(partial(read_frame, self.source, wanted))
+            frame = await self._reader.run(partial(read_frame, self.source, wanted, last))
         except NuvomError as error:
             self._lost = error.what
             return
         if not self.screen_stack:  # the view has ended meanwhile
             return
-        self._lost, self._read_at = "", self._clock.monotonic()
-        if (wanted.kind, wanted.query) == (self.kind, self.query_text):
+        self._lost = ""
+        if last is None:
+            self._read_at = self._clock.monotonic()
+            self._next_at = self._read_at + _REST * (self._read_at - began)
+        if wanted[:2] == self._wanted()[:2]:
             self.frame = frame
         self._again |= wanted != self._wanted()
 
@@ -312,6 +326,7 @@ class TopApp(App[int]):
         if kind != self.kind:
             self.kind = kind
             self.rows.clear()
+            self.ask()
         self.pane = "" if self.pane == "full" else self.pane
 
     def on_tabs_picked(self, event: Tabs.Picked) -> None:
@@ -322,7 +337,7 @@ class TopApp(App[int]):
         """Read the details of the row that is chosen now."""
         if self.pane:
             self._show_details()
-            self.ask()
+            self.ask(details=True)
 
     def on_row_list_opened(self) -> None:
         """Show the row that was clicked again."""
