@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from nuvom.errors import NuvomError
 
 SHORT_ID = 8
+END_WORDS = {
+    "WorkerDied": "worker lost",
+    "TimeoutError": "timed out",
+    "JobExpired": "expired",
+    "TaskNotFound": "no such task",
+    "Discard": "discarded",
+}
+"""What people read for types of errors that say how a job ended, not what its code raised."""
 
 
 def short_id(job_id: str) -> str:
@@ -127,6 +135,33 @@ def status_text(snapshot: JobSnapshot, now: float) -> str:
     if status == "RUNNING":
         return " ".join((status, *_running_text(snapshot, now)))
     return status
+
+
+def status_badge(snapshot: JobSnapshot, now: float) -> str:
+    """Return what stands beside the status in a list: ``retry 2, in 14 s``, ``62 %``, or ``""``."""
+    record, status, error = snapshot.record, snapshot.status, snapshot.error
+    if status == "PENDING":
+        is_later = record.run_at > now
+        when = ago(record.run_at, now) if is_later else "due"
+        return f"retry {record.attempt}, {when}" if record.attempt else when * is_later
+    if status == "RUNNING" and snapshot.progress is not None:
+        share = progress_share(snapshot.progress)
+        return f"{snapshot.progress[0]:g}" if share is None else f"{share:.0%}".replace("%", " %")
+    return "" if error is None else END_WORDS.get(error.type, "")
+
+
+def progress_share(progress: tuple[float, float | None, str]) -> float | None:
+    """Return how much is done, from 0 to 1; None if the task tells no total."""
+    done, total, _ = progress
+    return min(1.0, max(0.0, done / total)) if total else None
+
+
+def arguments_text(named: Mapping[str, Any], most: int = 200) -> str:
+    """Return arguments by name in one line, such as ``order_id=7, lang="de"``, cut off there."""
+    text, rest = "", iter(named.items())
+    while len(text) <= most and (one := next(rest, None)) is not None:
+        text += f"{', ' * bool(text)}{one[0]}={_literal(one[1])}"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _running_text(snapshot: JobSnapshot, now: float) -> Iterator[str]:
