@@ -27,7 +27,7 @@ from nuvom.contrib.top.keys import KEYS, VERBS, foot, help_text
 from nuvom.contrib.top.look import LOOKS, Look, facts_drawing, theme
 from nuvom.contrib.top.sources import ChangeRequest, Frame, Reader, Wanted, read_frame
 from nuvom.contrib.top.tables import AMBER, QUIET, RED, STRONG, Piece
-from nuvom.contrib.top.widgets import Bar, Help, Line, Question, RowList, Shown, Tabs
+from nuvom.contrib.top.widgets import Help, Line, Question, RowList, ShownRows, Tabs, TextBar
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import InvalidSearch, NuvomError, Refused, plural
 from nuvom.inspection.formats import duration
@@ -61,6 +61,7 @@ class TopApp(App[int]):
         every: Seconds between two reads; None reads only when ``ask`` is called.
     """
 
+    TITLE = "nuvom top"
     CSS_PATH = "top.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(one.key, one.action, show=False, priority=one.key == "tab") for one in KEYS),
@@ -94,7 +95,7 @@ class TopApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """Yield the parts of the screen."""
-        yield Bar("head")
+        yield TextBar("head")
         yield Tabs()
         with Horizontal(id="search"):
             yield Static("/", markup=False)
@@ -104,7 +105,7 @@ class TopApp(App[int]):
             yield RowList()
             with VerticalScroll(id="pane"):
                 yield Static(id="details", markup=False)
-        yield Bar("foot")
+        yield TextBar("foot")
 
     def on_mount(self) -> None:
         """Begin to read."""
@@ -227,7 +228,7 @@ class TopApp(App[int]):
             rows = sorted(frame.rows, key=sort.key, reverse=sort.is_descending)
             empty = f"No job matches {self.query_text}" if self.query_text else ""
             table = kind.table(rows, frame.at)
-            self.rows.show(Shown(self.kind, rows, table, sort), empty)
+            self.rows.show(ShownRows(self.kind, rows, table, sort), empty)
         else:
             self.rows.clear()
         self._show_head()
@@ -239,8 +240,8 @@ class TopApp(App[int]):
             left = [[Piece("Esc ", STRONG), Piece("back", QUIET)], *left]
         self._bar("foot").show([Line(left, right)], self.look, self.look.sunk)
 
-    def _bar(self, name: str) -> Bar:
-        return self.screen_stack[0].query_one(f"#{name}", Bar)
+    def _bar(self, name: str) -> TextBar:
+        return self.screen_stack[0].query_one(f"#{name}", TextBar)
 
     def _show_head(self) -> None:
         frame, place = self.frame, self.source.address
@@ -279,23 +280,23 @@ class TopApp(App[int]):
         if not self.pane:
             return
         row = self.rows.row(self.rows.cursor)
-        facts: Iterable[tables.Fact] = (tables.Fact("", _CHOOSE, QUIET),)
+        facts: Iterable[tables.Detail] = (tables.Detail("", _CHOOSE, QUIET),)
         if row is not None and self.frame is not None:
             facts = self._facts(row, self.frame)
         drawing = facts_drawing(facts, self.look)
         self.screen_stack[0].query_one("#details", Static).update(drawing)
 
-    def _facts(self, row: Data, frame: Frame) -> Iterator[tables.Fact]:
+    def _facts(self, row: Data, frame: Frame) -> Iterator[tables.Detail]:
         if self.kind != "jobs":
             yield from tables.details(self.kind, row, frame.at)
         field = _DETAILED.get(self.kind)
         if field is None:
             return
         if frame.detail is None or frame.detail["id"] != row[field]:
-            yield tables.Fact("", f"Reading {short_id(row[field])}.", QUIET)
+            yield tables.Detail("", f"Reading {short_id(row[field])}.", QUIET)
             return
         if self.kind == "errors":
-            yield tables.Fact("Newest job")
+            yield tables.Detail("Newest job")
         yield from tables.details("jobs", frame.detail, frame.at)
 
     def tell(self, text: str, *, is_bad: bool = False) -> None:
