@@ -280,23 +280,23 @@ class TopApp(App[int]):
         if not self.pane:
             return
         row = self.rows.row(self.rows.cursor)
-        facts: Iterable[tables.Detail] = (tables.Detail("", _CHOOSE, QUIET),)
+        facts: Iterable[tables.DetailLine] = (tables.DetailLine("", _CHOOSE, QUIET),)
         if row is not None and self.frame is not None:
             facts = self._facts(row, self.frame)
         drawing = facts_drawing(facts, self.look)
         self.screen_stack[0].query_one("#details", Static).update(drawing)
 
-    def _facts(self, row: Data, frame: Frame) -> Iterator[tables.Detail]:
+    def _facts(self, row: Data, frame: Frame) -> Iterator[tables.DetailLine]:
         if self.kind != "jobs":
             yield from tables.details(self.kind, row, frame.at)
         field = _DETAILED.get(self.kind)
         if field is None:
             return
         if frame.detail is None or frame.detail["id"] != row[field]:
-            yield tables.Detail("", f"Reading {short_id(row[field])}.", QUIET)
+            yield tables.DetailLine("", f"Reading {short_id(row[field])}.", QUIET)
             return
         if self.kind == "errors":
-            yield tables.Detail("Newest job")
+            yield tables.DetailLine("Newest job")
         yield from tables.details("jobs", frame.detail, frame.at)
 
     def tell(self, text: str, *, is_bad: bool = False) -> None:

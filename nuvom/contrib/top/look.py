@@ -184,7 +184,7 @@ def line_of(pieces: Iterable[tables.Piece], look: Look, back: str) -> Text:
     return text
 
 
-def facts_drawing(facts: Iterable[tables.Detail], look: Look) -> Group:
+def facts_drawing(facts: Iterable[tables.DetailLine], look: Look) -> Group:
     """Return the lines of a detail view; a long text goes on below itself."""
     parts: list[Text | Grid] = []
     for label, value, style in facts:

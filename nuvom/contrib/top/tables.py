@@ -398,7 +398,7 @@ def search_for(kind: str, row: Data) -> str:
 # ---- one of them in detail --------------------------------------------------------------
 
 
-class Detail(NamedTuple):
+class DetailLine(NamedTuple):
     """A line of the detail view: a label, or a heading without a text, or a text alone."""
 
     label: str
@@ -406,7 +406,7 @@ class Detail(NamedTuple):
     style: str = ""
 
 
-def details(kind: str, one: Data, now: float) -> Iterator[Detail]:
+def details(kind: str, one: Data, now: float) -> Iterator[DetailLine]:
     """Yield everything about one row. A job's data has to be that of ``Source.job``."""
     if kind == "jobs":
         yield from _job_facts(one, now)
@@ -417,46 +417,46 @@ def details(kind: str, one: Data, now: float) -> Iterator[Detail]:
         label = _LABELS.get(name) or name.removesuffix("_secs").removesuffix("_at")
         label = label.replace("_", " ")
         if name.endswith("_at"):
-            yield Detail(label, f"{value} ({_since(value, now)})")
+            yield DetailLine(label, f"{value} ({_since(value, now)})")
         elif name.endswith("_secs"):
-            yield Detail(label, duration(value))
+            yield DetailLine(label, duration(value))
         else:
-            yield Detail(label, value if isinstance(value, str) else value_text(value))
+            yield DetailLine(label, value if isinstance(value, str) else value_text(value))
 
 
-def _job_facts(job: Data, now: float) -> Iterator[Detail]:
+def _job_facts(job: Data, now: float) -> Iterator[DetailLine]:
     mark, _, style = STATES.get(job["status"], _UNKNOWN)
-    yield Detail("", f"{mark} {job['status']} {job_note(job, now)}".rstrip(), style or STRONG)
-    yield Detail("id", job["id"])
+    yield DetailLine("", f"{mark} {job['status']} {job_note(job, now)}".rstrip(), style or STRONG)
+    yield DetailLine("id", job["id"])
     if (why := job.get("why")) is not None:
-        yield Detail("why", f"{why['text']}. {why['fix']}".rstrip(), AMBER)
-    yield Detail("task", job["func_name"], STRONG)
+        yield DetailLine("why", f"{why['text']}. {why['fix']}".rstrip(), AMBER)
+    yield DetailLine("task", job["func_name"], STRONG)
     arguments = job["damage"] or call_text(job["args"] or (), job["kwargs"] or {})
-    yield Detail("arguments", _cut(arguments))
+    yield DetailLine("arguments", _cut(arguments))
     if job["result"] is not None:
-        yield Detail("result", _cut(value_text(job["result"])))
+        yield DetailLine("result", _cut(value_text(job["result"])))
     if job["progress"] is not None:
-        yield Detail("progress", _progress(job["progress"]))
-    yield Detail("queue", f"{job['queue']}, priority {job['priority']}")
-    yield Detail("attempt", f"{job['attempt'] or 'none yet'}, at most {job['max_retries'] + 1}")
+        yield DetailLine("progress", _progress(job["progress"]))
+    yield DetailLine("queue", f"{job['queue']}, priority {job['priority']}")
+    yield DetailLine("attempt", f"{job['attempt'] or 'none yet'}, at most {job['max_retries'] + 1}")
     yield from _times(job, now)
     for label, value in _links(job):
         if value:
-            yield Detail(label, value)
+            yield DetailLine(label, value)
     yield from _attempts(job)
     if job["error"] is not None:
-        yield Detail("Error")
-        yield Detail("", trace_text(job["error"]), RED if job["status"] != "PARKED" else "")
+        yield DetailLine("Error")
+        yield DetailLine("", trace_text(job["error"]), RED if job["status"] != "PARKED" else "")
 
 
-def _times(job: Data, now: float) -> Iterator[Detail]:
+def _times(job: Data, now: float) -> Iterator[DetailLine]:
     for name in ("created", "run", "started", "finished"):
         at = moment(job[f"{name}_at"])
         if at is None or (name == "run" and at <= now):
             continue
         took = job["duration_secs"] if name == "finished" else None
         after = "" if took is None else f", took {duration(took)}"
-        yield Detail(
+        yield DetailLine(
             "runs" if name == "run" else name, f"{job[f'{name}_at']} ({ago(at, now)}){after}"
         )
 
@@ -476,15 +476,15 @@ def _links(job: Data) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _attempts(job: Data) -> Iterator[Detail]:
+def _attempts(job: Data) -> Iterator[DetailLine]:
     if job["attempts"]:
-        yield Detail("Attempts")
+        yield DetailLine("Attempts")
     for one in job["attempts"]:
         took, error = one["duration_secs"], one["error"]
         parts = [one["outcome"], (one["started_at"] or "-")[11:19]]
         parts += [duration(took)] if took is not None else []
         parts += [f"{error['type']}: {error['message']}"] if error else []
-        yield Detail(str(one["number"]), "  ".join(parts))
+        yield DetailLine(str(one["number"]), "  ".join(parts))
 
 
 def _progress(progress: Data) -> str:
