@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import REPEATS, following_id
 from nuvom.core.record import JobStatus
-from nuvom.core.transitions import RENAMABLE, RETRYABLE, cancelled, home_of, repeated
+from nuvom.core.transitions import RENAMABLE, RETRYABLE, cancelled, home_of, repeated, retried
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.events import EventBus, JobCancelled, JobEnqueued
 from nuvom.host.crashpoint import crashpoint
@@ -21,9 +21,11 @@ from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.queue_backends.store import StoreQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nuvom.core.record import JobRecord, JobSnapshot
+    from nuvom.core.transitions import Change
+    from nuvom.core.views import AuditEntry
     from nuvom.result_backends.base import BaseResultBackend
 
 _CHUNK = 1000
@@ -75,6 +77,56 @@ class Control:
                 raise QueueError(f"job {job_id} stays as it is: another job has its unique_key")
             self._queue.notify()
         return before
+
+    # ---- only if nothing has happened since --------------------------------------------------
+
+    def retry_seen(self, seen: Sequence[JobSnapshot]) -> list[bool]:
+        """Run ended jobs again, each only if it is still as it was seen; return which do.
+
+        A job whose ``unique_key`` another one has by now stays as it is.
+        """
+        if not self.is_shared:
+            for one in seen:
+                if one.status in RETRYABLE and self._is_unchanged(one):
+                    self._results.forget(one.record.id)
+        return self._change_seen(seen, retried)
+
+    def cancel_seen(self, seen: Sequence[JobSnapshot]) -> list[bool]:
+        """Cancel jobs, each only if it is still as it was seen; return which were."""
+        done = self._change_seen(seen, cancelled)
+        if JobCancelled in self._bus.active:
+            for one, is_done in zip(seen, done, strict=True):
+                if is_done:
+                    self._bus.emit(JobCancelled(one.record.id))
+        return done
+
+    def discard_seen(self, seen: Sequence[JobSnapshot]) -> list[bool]:
+        """Remove ended jobs, each only if it is still as it was seen; return which were."""
+        return [self._is_unchanged(one) and self.discard(one.record.id) for one in seen]
+
+    def _change_seen(
+        self,
+        seen: Sequence[JobSnapshot],
+        decide: Callable[[JobSnapshot, float], Change | None],
+    ) -> list[bool]:
+        queue = self._leased
+        if not isinstance(queue, StoreQueue):
+            reason = "it cannot compare a job with what was seen of it"
+            raise self._missing(Capability.CONTROL, reason)
+        now = queue.now()
+        changes = [decide(one, now) for one in seen]
+        applied = iter(queue.apply([one for one in changes if one is not None]))
+        done = [one is not None and next(applied) for one in changes]
+        if any(done):
+            self._queue.notify()
+        return done
+
+    def _is_unchanged(self, seen: JobSnapshot) -> bool:
+        now = self._leased.get(seen.record.id)
+        before = (seen.status, seen.record.lease_epoch)
+        return now is not None and (now.status, now.record.lease_epoch) == before
+
+    # ---- new jobs in place of others ---------------------------------------------------------
 
     def retry_as(self, job_id: str, task: str) -> tuple[str | None, JobStatus | None]:
         """Run a PARKED, FAILED, DEAD or CANCELLED job as ``task``, with the same arguments.
@@ -140,6 +192,8 @@ class Control:
         if JobEnqueued in self._bus.active:
             self._bus.emit(JobEnqueued(record))
 
+    # ---- jobs that have ended, queues, workers -----------------------------------------------
+
     def discard(self, job_id: str) -> bool:
         """Remove an ended job and its result; False if there is no such job.
 
@@ -191,6 +245,11 @@ class Control:
     def command(self, worker: str, word: str) -> bool:
         """Send ``quiet``, ``resume``, ``stop`` or ``stacks`` to a worker."""
         return self._leased.command(worker, word)
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Store what somebody does, or replace the entry of that id, if the backend keeps any."""
+        if isinstance(self._queue, LeasedJobQueue):
+            self._queue.record_audit(entry)
 
     def keep_totals(self) -> None:
         """Make the store start counting events; ``Inspector.totals`` returns the counts."""

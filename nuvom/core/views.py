@@ -66,6 +66,10 @@ class WorkerInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Whether it is a worker, not a scheduler alone."""
         return self.slots > 0
 
+    def obeys(self, word: str) -> bool:
+        """Return whether it knows a command: a scheduler alone only knows ``stop``."""
+        return self.runs_jobs or word == "stop"
+
 
 def seen_worker(worker: WorkerInfo, lease_secs: float) -> WorkerInfo | None:
     """Return what to show of a worker that is not known to be dead; None once it is gone.
@@ -258,6 +262,73 @@ class Total(msgspec.Struct, frozen=True, gc=False):
     count: int = 1
     took_secs: float = 0.0
     waited_secs: float = 0.0
+
+
+ROLLUP_BOUNDS = TOOK_BOUNDS
+"""Upper bounds of the histograms of ``Rollup``, in seconds."""
+
+ENDS = ("success", "failed", "dead", "cancelled")
+"""The kinds of ``Rollup`` that count jobs by how they ended."""
+
+UNTIMED = -1
+"""The bucket of what did not run, or for an unknown time."""
+
+
+class Rollup(msgspec.Struct, frozen=True, gc=False):
+    """How many jobs of one queue and task ended in one way in one step of time.
+
+    Attributes:
+        at: The start of the step, seconds since the epoch; a multiple of the step.
+        task: Empty for ``waited``, which is counted for each queue alone.
+        kind: ``success``, ``failed``, ``dead`` and ``cancelled`` count jobs that ended so;
+            ``retried``, attempts that failed and that another follows; ``waited``, attempts that
+            ran, by how long they had waited for a worker. All count when the attempt ends.
+        bucket: The index in ``ROLLUP_BOUNDS`` of the first bound that the duration of the attempt,
+            or its wait, does not exceed; their length if it exceeds all. ``UNTIMED`` for a job
+            that ended without having run, or whose worker died.
+        count: 1 or more: a bucket without any has no row.
+        secs: The sum of the durations or waits.
+    """
+
+    at: int
+    queue: str
+    task: str
+    kind: str
+    bucket: int
+    count: int
+    secs: float
+
+
+class AuditEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What somebody did to stored jobs, queues, workers or schedules.
+
+    Attributes:
+        id: Sorts by time, as ids of jobs do. An entry of the same id replaces the former one.
+        at: Seconds since the epoch.
+        actor: Who, as far as is known.
+        source: From where: an address, or the name of a program.
+        action: A verb such as ``retry``, ``cancel`` or ``pause``.
+        target: What it was done to, such as a search or the first ids.
+        asked, done, skipped, failed: How many there were, and what became of them; ``skipped``
+            had changed meanwhile.
+        note: Anything else, such as an error.
+    """
+
+    id: str
+    at: float
+    actor: str
+    action: str
+    source: str = ""
+    target: str = ""
+    asked: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    note: str = ""
+
+
+AUDIT_KEPT = 10_000
+"""How many audit entries a store keeps, the newest."""
 
 
 class StoreSize(msgspec.Struct, frozen=True, gc=False):

@@ -27,15 +27,10 @@ from nuvom.core.record import (
 from nuvom.core.text import mask_text
 from nuvom.core.views import JobScan, Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
-from nuvom.errors import (
-    AmbiguousJob,
-    JobNotFound,
-    ScheduleNotFound,
-    plural,
-    suggest,
-)
+from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
 from nuvom.inspection.redaction import Redaction, editable, unmasked
 from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Limits, Lookup
+from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
 from nuvom.scheduler.store import all_records, find_record
@@ -43,7 +38,15 @@ from nuvom.scheduler.store import all_records, find_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from nuvom.core.views import ErrorGroup, QueueStats, StoreSize, Total, WorkerInfo
+    from nuvom.core.views import (
+        AuditEntry,
+        ErrorGroup,
+        QueueStats,
+        Rollup,
+        StoreSize,
+        Total,
+        WorkerInfo,
+    )
     from nuvom.inspection.search import Found, Search
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -172,8 +175,15 @@ class Inspector:
         args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
         return self._redaction.arguments(record.func_name, args, kwargs)
 
+    def named_arguments(self, record: JobRecord) -> dict[str, Any]:
+        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown.
+
+        Raises: PayloadError: they are damaged.
+        """
+        self._redaction.refresh()
+        return self._named(record)
+
     def _named(self, record: JobRecord) -> dict[str, Any]:
-        """Return arguments for display by the names of their parameters, or by number."""
         args, kwargs = self._shown(record)
         names = self._redaction.names(record.func_name, len(args))
         return {**dict(zip(names, args, strict=True)), **kwargs}
@@ -187,9 +197,10 @@ class Inspector:
 
         Args:
             args, kwargs: ``shown_arguments`` in JSON types, after editing.
-        Raises: PayloadError: the stored ones are damaged.
+        Raises: PayloadError: the stored ones are damaged. ValueError: as ``unmasked``.
         """
-        stored_args, stored_kwargs = self._runtime.codec.decode_call(record.args, record.kwargs)
+        codec = self._runtime.codec
+        stored_args, stored_kwargs = codec.decode_call(record.args, record.kwargs, shaped=True)
         shown_args, shown_kwargs = self.editable_arguments(record)
         new_args = tuple(
             unmasked(one, shown_args[at], stored_args[at]) if at < len(stored_args) else one
@@ -463,6 +474,24 @@ class Inspector:
     def totals(self) -> list[Total]:
         """Return the store's totals; empty if counting was never enabled."""
         return [] if self._queue is None else self._queue.totals()
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether the store keeps what ``history`` and ``audit`` return."""
+        return self._queue is not None and Capability.HISTORY in self._queue.capabilities
+
+    def history(self, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what ended in each step of time; empty if the backend does not count.
+
+        Args:
+            since, until: Seconds since the epoch.
+            step: 60 or a multiple of it, in seconds.
+        """
+        return [] if self._queue is None else self._queue.rollups(since, until, step)
+
+    def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return what people did, newest first; ``before`` is the previous page's last id."""
+        return [] if self._queue is None else self._queue.audit(limit, before)
 
     def store_size(self) -> StoreSize | None:
         """Return the size of the queue's store; None if unknown."""

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nuvom._version import __version__
 from nuvom.core.record import JobStatus
+from nuvom.core.views import ENDS
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
-from nuvom.errors import plural
-from nuvom.inspection import views
-from nuvom.inspection.formats import ago, rfc3339
-from nuvom.inspection.inspector import Inspector
+from nuvom.errors import JobNotFound, PayloadError, plural
+from nuvom.inspection import figures, views
+from nuvom.inspection.formats import ago, duration, rfc3339
+from nuvom.inspection.history import series
+from nuvom.inspection.inspector import COUNTED_JOBS, Inspector
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.declared import declared_by
+from nuvom.scheduler.trigger import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from nuvom.config.settings import Settings
+    from nuvom.core.record import JobSnapshot
     from nuvom.core.views import WorkerInfo
     from nuvom.discovery.entries import TaskEntry
     from nuvom.runtime import Runtime
@@ -28,8 +34,10 @@ if TYPE_CHECKING:
 _LATEST = 5  # failures that the overview tells of
 SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _SHOWN = 5
+_STEP_SECS, _STEPS, _LATELY = 60, 30, 5  # minutes of the throughput, and those of its mean
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
+_BEHIND_SECS = 300.0
 _OVERDUE_SECS = 60.0  # twice the longest sleep of a scheduler
 
 
@@ -41,6 +49,9 @@ class Check(NamedTuple):
         level: ``warn``: it works, but perhaps not as intended.
         fix: What to do about it, or empty.
         code: The class of the underlying error, or empty.
+        kind: For what needs attention: ``silent``, ``other_code``, ``orphans``, ``paused``,
+            ``unserved``, ``behind``, ``dead``, ``parked``, ``slow``, or empty.
+        subject: The worker, queue or task that it is about, or empty.
     """
 
     name: str
@@ -48,6 +59,8 @@ class Check(NamedTuple):
     text: str
     fix: str = ""
     code: str = ""
+    kind: str = ""
+    subject: str = ""
 
 
 def store_place(settings: Settings) -> Path | None:
@@ -55,8 +68,12 @@ def store_place(settings: Settings) -> Path | None:
     return {"sqlite": settings.db_path, "file": settings.files_dir}.get(settings.queue_backend)
 
 
-def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
-    """Return the state of the whole project."""
+def overview(runtime: Runtime, inspector: Inspector, most: int | None = None) -> dict[str, Any]:
+    """Return the state of the whole project.
+
+    Args:
+        most: Count the jobs of a queue only so far, so that it can be asked for often.
+    """
     settings, now, processes = runtime.settings, runtime.clock.now(), inspector.processes()
     workers = [one for one in processes if one.runs_jobs]
     living = [one for one in processes if one.state != "silent"]
@@ -77,8 +94,10 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
             "schedulers": sum(one.scheduler for one in living),
         },
         "queues": [
-            views.queue_data(one, now, inspector.workers_on(one.queue)) for one in inspector.stats()
+            views.queue_data(one, now, inspector.workers_on(one.queue))
+            for one in inspector.stats(most)
         ],
+        "throughput": throughput(inspector, now),
         "schedules": {
             **{state: sum(one.state == state for one in found) for state in SCHEDULE_STATES},
             "next": None
@@ -87,10 +106,106 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
         },
         "failures": {
             "jobs": sum(one.count for one in groups),
+            "groups": len(groups),
             "latest": [views.group_data(one) for one in groups[:_LATEST]],
         },
         "attention": [one._asdict() for one in attention(runtime)],
     }
+
+
+def throughput(inspector: Inspector, now: float) -> dict[str, Any] | None:
+    """Return how many jobs ended in each of the last minutes, and how many of them in failure.
+
+    The last minute is the running one; ``per_minute`` is the mean of the five before it. None if
+    the backend does not count.
+    """
+    if not inspector.keeps_history:
+        return None
+    since = (now // _STEP_SECS - _STEPS + 1) * _STEP_SECS
+    rows = inspector.history(since, now, _STEP_SECS)
+    ended = series(rows, since, now, _STEP_SECS, kinds=ENDS)
+    whole = ended[-_LATELY - 1 : -1]
+    return {
+        "step_secs": _STEP_SECS,
+        "per_minute": round(sum(whole) / len(whole), 1),
+        "ended": ended,
+        "failed": series(rows, since, now, _STEP_SECS, kinds=("failed", "dead")),
+    }
+
+
+def schedule_data(one: ScheduleRecord) -> dict[str, Any]:
+    """Return a schedule as a list element: without arguments and jobs."""
+    rule = one.rule
+    return {
+        "name": one.name,
+        "task": one.task,
+        "description": describe(rule),
+        "state": one.state,
+        "at": rfc3339(rule.at),
+        "interval_secs": rule.interval,
+        "cron": rule.cron,
+        "timezone_name": rule.timezone_name,
+        "next_at": rfc3339(one.next_at) if one.state == "active" else None,
+        "last_at": rfc3339(one.last_at),
+        "fired": one.fired,
+        "missed": one.missed,
+        "skipped": one.skipped,
+        "origin": one.origin,
+        "paused_by": one.paused_by,
+        "paused_at": rfc3339(one.paused_at),
+        "disabled": one.disabled,
+    }
+
+
+def schedule_details(
+    inspector: Inspector,
+    one: ScheduleRecord,
+    *,
+    times: Iterable[datetime],
+    jobs: Iterable[JobSnapshot],
+) -> dict[str, Any]:
+    """Return everything about a schedule, with secrets masked.
+
+    Args:
+        times: Its next fire times.
+        jobs: Those of its latest jobs that are not pruned; see ``latest_jobs``.
+    """
+    args = kwargs = damage = None
+    try:
+        args, kwargs = inspector.shown_arguments(one.job)
+    except PayloadError as error:
+        damage = error.what
+    rule = one.rule
+    return {
+        **schedule_data(one),
+        "id": one.id,
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "queue": one.job.queue,
+        "priority": one.job.priority,
+        "expires_secs": one.expires_secs,
+        "misfire": rule.misfire,
+        "misfire_max": rule.misfire_max,
+        "grace_secs": rule.grace,
+        "overlap": rule.overlap,
+        "jitter_secs": rule.jitter,
+        "start": rfc3339(rule.start),
+        "end": rfc3339(rule.end),
+        "created_at": rfc3339(one.created_at),
+        "waiting_at": rfc3339(one.waiting_at),
+        "next": [rfc3339(at.timestamp()) for at in times],
+        "jobs": [views.job_data(job) for job in jobs],
+    }
+
+
+def latest_jobs(inspector: Inspector, one: ScheduleRecord) -> list[JobSnapshot]:
+    """Return the latest jobs of a schedule that are not pruned, newest first."""
+    found = []
+    for job_id in reversed(one.recent):
+        with suppress(JobNotFound):
+            found.append(inspector.look(job_id))
+    return [job for job in found if job is not None]
 
 
 def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -100,15 +215,15 @@ def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     for one in workers:
         place = f"{short_id(one.id)} (pid {one.pid} on {one.host})"
         if one.state == "silent":
-            text = f"{place} has not been heard from for {one.beat_age_secs:.0f} s"
+            text = f"{place} is silent: no heartbeat for {duration(one.beat_age_secs)}"
             fix = "Other workers take its jobs back." if alive else _TAKES_BACK
-            yield Check("workers", "warn", text, fix)
+            yield Check("workers", "warn", text, fix, kind="silent", subject=one.id)
         elif one.version not in ("", __version__):
             text = f"{place} runs nuvom {one.version}, this is {__version__}"
-            yield Check("workers", "warn", text, "Restart it.")
+            yield Check("workers", "warn", text, "Restart it.", kind="other_code", subject=one.id)
         elif one.id in other_code:
             text = f"{place} runs other code ({one.release}) than {other_code[one.id]}"
-            yield Check("workers", "warn", text, "Restart it.")
+            yield Check("workers", "warn", text, "Restart it.", kind="other_code", subject=one.id)
 
 
 def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -120,21 +235,48 @@ def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
         is_helped = any(one.state != "silent" for one in inspector.workers())
         level: Literal["warn", "fail"] = "warn" if is_helped else "fail"
         fix = "Other workers take its jobs back." if is_helped else _TAKES_BACK
-        yield Check("workers", level, f"{are}, such as {orphans[0].record.id}", fix)
+        text = f"{are}, such as {orphans[0].record.id}"
+        yield Check("workers", level, text, fix, kind="orphans")
 
 
-def _queues(_: Runtime, inspector: Inspector) -> Iterator[Check]:
-    for stats in inspector.stats():
+def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    now = runtime.clock.now()
+    living = [one for one in inspector.workers() if one.state == "alive"]
+    for stats in inspector.stats(COUNTED_JOBS):
         name = stats.queue
+        workers = sum(not one.queues or name in one.queues for one in living)
+        waited = 0.0 if stats.oldest_ready_at is None else now - stats.oldest_ready_at
         if stats.paused_by is not None:
-            text = f"{name} is paused by {stats.paused_by}"
-            yield Check("queues", "warn", text, f"To resume it: nuvom queues resume {name}")
-        elif stats.ready and inspector.workers_on(name) == 0:
+            text, fix = f"{name} is paused by {stats.paused_by}", f"nuvom queues resume {name}"
+            yield _of_queue(name, "paused", text, f"To resume it: {fix}")
+        elif stats.ready and workers == 0:
             text = f"{plural(stats.ready, 'job')} waiting on {name}, and no worker serves it"
-            yield Check("queues", "warn", text, "Start one: nuvom runworker")
+            yield _of_queue(name, "unserved", text, "Start one: nuvom runworker")
+        elif stats.ready and waited > _BEHIND_SECS:
+            text = f"{name} falls behind: its oldest job has waited for {duration(waited)}"
+            yield _of_queue(name, "behind", text, "Start more workers, or give them more threads.")
         if stats.dead:
             text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
-            yield Check("queues", "warn", text, "See: nuvom errors")
+            yield _of_queue(name, "dead", text, "See: nuvom errors")
+
+
+def _of_queue(queue: str, kind: str, text: str, fix: str) -> Check:
+    return Check("queues", "warn", text, fix, kind=kind, subject=queue)
+
+
+def _slow(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
+    """Yield the tasks with jobs that run far longer than usual: they may be stuck."""
+    usual = figures.Usual(figures.recent(inspector, runtime.clock.now()))
+    now, longest = runtime.clock.now(), dict[str, list[float]]()
+    for one in inspector.pages(statuses=[JobStatus.RUNNING], most=_MOST_RUNNING):
+        secs, task = now - (one.claimed_at or now), one.record.func_name
+        if usual.is_slow(task, secs):
+            longest.setdefault(task, []).append(secs)
+    for task, found in longest.items():
+        text = f"{plural(len(found), 'job')} of {task} may be stuck: the longest runs for "
+        text += f"{duration(max(found))}, and 95 % end within {duration(usual.p95(task) or 0.0)}"
+        fix = "See what it waits for: nuvom workers stacks ID"
+        yield Check("workers", "warn", text, fix, kind="slow", subject=task)
 
 
 def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -143,7 +285,7 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
             reason = inspector.why(example)
             if reason is not None:
                 text = f"{plural(count, 'job')} of {task} PARKED: {reason.text}"
-                yield Check("parked", "fail", text, reason.fix)
+                yield Check("parked", "fail", text, reason.fix, kind="parked", subject=task)
 
 
 def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
@@ -214,7 +356,7 @@ def _unfired(
         yield Check("schedules", "warn", f"{overdue}, and has not fired", fix)
 
 
-OF_THE_STATE = (_workers, _orphans, _queues, _parked, _schedules)
+OF_THE_STATE = (_workers, _orphans, _slow, _queues, _parked, _schedules)
 
 
 def attention(runtime: Runtime) -> Iterator[Check]:

@@ -7,6 +7,7 @@ process that has imported the tasks also knows them from there.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping
@@ -156,18 +157,42 @@ def unmasked(edited: Any, shown: Any, stored: Any) -> Any:
     Args:
         shown: What was there to edit, made of ``stored``: secrets are masked, and values that JSON
             does not have are text.
+    Raises: ValueError: the mask is still somewhere, but which value it stands for is unclear.
     """
-    if edited == shown:
+    if _is_same(edited, shown):
         return stored
-    if isinstance(edited, dict) and isinstance(shown, dict) and isinstance(stored, dict):
-        known = shown.keys() & stored.keys()
+    data = stored.data if isinstance(stored, Shaped) else stored
+    if isinstance(edited, dict) and isinstance(shown, dict) and isinstance(data, Mapping):
+        known = {str(key): _opened(one) for key, one in data.items()}
         return {
-            key: unmasked(one, shown[key], stored[key]) if key in known else one
+            key: unmasked(one, shown[key], known[key]) if key in known and key in shown else one
             for key, one in edited.items()
         }
-    lists = (edited, shown, stored)
-    if all(isinstance(one, list | tuple) for one in lists) and len({*map(len, lists)}) == 1:
-        return [unmasked(*one) for one in zip(*lists, strict=True)]
+    if isinstance(edited, list) and isinstance(shown, list) and isinstance(data, list | tuple):
+        # Items may have changed places, so only those that are the same are known.
+        pairs = dict(enumerate(zip(shown, map(_opened, data), strict=False)))
+        return [
+            pairs[at][1] if at in pairs and _is_same(one, pairs[at][0]) else _typed(one, shown)
+            for at, one in enumerate(edited)
+        ]
+    return _typed(edited, shown)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Compare as JSON does, where true is not 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _opened(value: Any) -> Any:
+    """Return the fields of an object, since the one around it is put together anew."""
+    return _plain(value) if isinstance(value, Shaped) else value
+
+
+def _typed(edited: Any, shown: Any) -> Any:
+    mask = json.dumps(MASK)
+    if mask in json.dumps(edited) and mask in json.dumps(shown):
+        msg = f"{MASK} stands for a hidden value, which has to be typed again here"
+        raise ValueError(msg)
     return edited
 
 

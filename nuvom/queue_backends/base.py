@@ -39,6 +39,7 @@ class Capability(StrEnum):
         TRANSACTIONS: ``enqueue_into`` stores jobs in a transaction of the caller's.
         TOTALS: ``keep_totals`` and ``totals``: counts that survive pruning.
         SCHEDULES: ``schedules``: the store keeps schedules, too.
+        HISTORY: ``rollups`` and ``audit``: what happened per minute, and what people did.
     """
 
     BULK = "bulk"
@@ -54,6 +55,7 @@ class Capability(StrEnum):
     TRANSACTIONS = "transactions"
     TOTALS = "totals"
     SCHEDULES = "schedules"
+    HISTORY = "history"
 
 
 class BaseJobQueue(ABC):

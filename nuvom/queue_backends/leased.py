@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from nuvom.core.outcome import Settlement
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus
-    from nuvom.core.views import ErrorGroup, QueueStats, StorePromise, StoreSize, Total, WorkerInfo
+    from nuvom.core.views import (
+        AuditEntry,
+        ErrorGroup,
+        QueueStats,
+        Rollup,
+        StorePromise,
+        StoreSize,
+        Total,
+        WorkerInfo,
+    )
 
 _SCANNED = 500  # jobs that ``scan`` reads at once
 _COUNTED = 1000  # jobs of each kind that ``revision`` counts
@@ -353,6 +362,43 @@ class LeasedJobQueue(BaseJobQueue):
 
     def totals(self) -> list[Total]:
         """Return the counts since the first call of ``keep_totals``; empty without one."""
+        return []
+
+    # ---- history ------------------------------------------------------------------------
+
+    def rollups(self, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what was counted from ``since`` until before ``until``, in order of time.
+
+        Each count is part of the step that closes the attempt or ends the job, so a repeated or
+        fenced settlement counts nothing. A minute is exact for two days. Then it is combined with
+        its hour, which a shorter ``step`` shows in the hour's first step, and which is kept for 90
+        days; see ``condense_history``.
+
+        Args:
+            since: Seconds since the epoch, rounded down to a multiple of ``step``.
+            step: 60 or a multiple of it: minutes are added up to steps of so many seconds.
+        Returns: empty where the store does not count.
+        """
+        del since, until, step
+        return []
+
+    def condense_history(self) -> None:
+        """Combine the minutes of old hours, and forget what is too old; workers call it hourly."""
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Store an audit entry, or replace the one of its id.
+
+        The newest ``AUDIT_KEPT`` are kept. A store without ``Capability.HISTORY`` keeps none.
+        """
+        del entry
+
+    def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first.
+
+        Args:
+            before: The id of the previous page's last entry.
+        """
+        del limit, before
         return []
 
     def store_size(self) -> StoreSize | None:

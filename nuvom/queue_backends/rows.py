@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import Total, WorkerInfo
+from nuvom.core.views import AuditEntry, Rollup, Total, WorkerInfo
 from nuvom.scheduler.record import ScheduleRecord
 
 if TYPE_CHECKING:
@@ -139,6 +139,24 @@ class Counted(Struct, tag="counted", omit_defaults=True, gc=False):
     totals: list[Total]
 
 
+class RolledUp(Struct, tag="rolled_up", omit_defaults=True, gc=False):
+    """The roll-ups so far; it replaces all earlier ones."""
+
+    rows: list[Rollup]
+
+
+class Condensed(Struct, tag="condensed", omit_defaults=True, gc=False):
+    """Roll-ups of minutes became such of hours, as they are old at this time."""
+
+    now: float
+
+
+class Audited(Struct, tag="audited", omit_defaults=True, gc=False):
+    """An audit entry was stored or replaced."""
+
+    entry: AuditEntry
+
+
 class ScheduleStored(Struct, tag="schedule", omit_defaults=True, gc=False):
     """A schedule was added or changed."""
 
@@ -162,6 +180,9 @@ Operation = (
     | Paused
     | Booted
     | Counted
+    | RolledUp
+    | Condensed
+    | Audited
     | ScheduleStored
     | ScheduleRemoved
 )

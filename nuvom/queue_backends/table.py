@@ -20,13 +20,16 @@ from msgspec.structs import replace
 from nuvom.core import transitions
 from nuvom.core.ids import valid_name
 from nuvom.core.record import FINAL, JobRecord, JobSnapshot, JobStatus
-from nuvom.core.totals import RunningTotals
+from nuvom.core.totals import RollupSums, RunningTotals
 from nuvom.core.transitions import Change
+from nuvom.core.views import AUDIT_KEPT, AuditEntry
 from nuvom.errors import QueueFull
 from nuvom.queue_backends.rows import (
     Added,
+    Audited,
     Booted,
     Claimed,
+    Condensed,
     Counted,
     Heap,
     Holder,
@@ -36,6 +39,7 @@ from nuvom.queue_backends.rows import (
     Progressed,
     QueueRows,
     Removed,
+    RolledUp,
     Row,
     ScheduleRemoved,
     ScheduleRows,
@@ -64,6 +68,8 @@ class Table:
         parked: PARKED jobs by id; derived, as the heaps are.
         schedules: All schedules.
         tally: The totals, once requested; else None.
+        rollups: What ended in each minute.
+        audit: The newest audit entries by id.
         is_fresh_boot: No job has settled since the machine rebooted.
         unfinished: How many changes have begun and not ended. Anything but 0 at the start of a
             call means that an exception interrupted one: call ``repair``. (A signal handler in the
@@ -77,6 +83,8 @@ class Table:
         self.holders: dict[str, Holder] = {}
         self.schedules = ScheduleRows()
         self.tally: RunningTotals | None = None
+        self.rollups = RollupSums()
+        self.audit: dict[str, AuditEntry] = {}
         self.is_fresh_boot = False
         self.unfinished = 0
         self._last_ref = 0
@@ -93,6 +101,9 @@ class Table:
             Paused: self._pause,
             Booted: self._boot,
             Counted: self._count,
+            RolledUp: self._roll_up,
+            Condensed: self._condense,
+            Audited: self._audit,
             ScheduleStored: self._schedule,
             ScheduleRemoved: self._unschedule,
         }
@@ -295,6 +306,7 @@ class Table:
                 if new.record.unique_key is not None:
                     self._take_key(new)
         self.unfinished -= 1
+        self.rollups.changed(change)
         if self.tally is not None:
             self.tally.changed(change)
             for one in change.children:
@@ -347,6 +359,17 @@ class Table:
     def _count(self, counted: Counted, _: int) -> None:
         self.tally = RunningTotals(counted.totals)
 
+    def _roll_up(self, rolled: RolledUp, _: int) -> None:
+        self.rollups = RollupSums(rolled.rows)
+
+    def _condense(self, condensed: Condensed, _: int) -> None:
+        self.rollups.condense(condensed.now)
+
+    def _audit(self, audited: Audited, _: int) -> None:
+        self.audit[audited.entry.id] = audited.entry
+        if len(self.audit) > AUDIT_KEPT:
+            del self.audit[min(self.audit)]
+
     def _schedule(self, scheduled: ScheduleStored, _: int) -> None:
         self.unfinished += 1
         self.schedules.put(scheduled.record)
@@ -367,6 +390,9 @@ class Table:
         yield from map(ScheduleStored, self.schedules.records.values())
         if self.tally is not None:
             yield Counted(self.tally.totals())
+        if self.rollups.sums:
+            yield RolledUp(self.rollups.rows())
+        yield from map(Audited, self.audit.values())
 
     # ---- queries --------------------------------------------------------------------------
 

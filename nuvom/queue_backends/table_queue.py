@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections import Counter
 from contextlib import suppress
 from functools import wraps
+from heapq import nlargest
 from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -31,7 +32,9 @@ from nuvom.core.views import (
 from nuvom.errors import NuvomError
 from nuvom.queue_backends.rows import (
     Added,
+    Audited,
     Claimed,
+    Condensed,
     Counted,
     Heap,
     Known,
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Waitable
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot
     from nuvom.core.transitions import Recovery
-    from nuvom.core.views import Total, WorkerInfo
+    from nuvom.core.views import AuditEntry, Rollup, Total, WorkerInfo
     from nuvom.queue_backends.rows import Holder, Operation, QueueRows, Row
     from nuvom.queue_backends.table import Table
     from nuvom.scheduler.store import ScheduleWaiter
@@ -490,6 +493,27 @@ class TableQueue(StoreQueue):
     def totals(self, table: Table) -> list[Total]:
         """Return the counts so far; see the contract."""
         return [] if table.tally is None else table.tally.totals()
+
+    @in_turn()
+    def rollups(self, table: Table, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what was counted in each step; see the contract."""
+        return table.rollups.between(since, until, step)
+
+    @in_turn()
+    def condense_history(self, table: Table) -> None:
+        """Combine the minutes of old hours; see the contract."""
+        self.do(table, Condensed(self.now()))
+
+    @in_turn(durable=True)
+    def record_audit(self, table: Table, entry: AuditEntry) -> None:
+        """Store an audit entry; see the contract."""
+        self.do(table, Audited(entry))
+
+    @in_turn()
+    def audit(self, table: Table, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first; see the contract."""
+        ids = (one for one in table.audit if before is None or one < before)
+        return [table.audit[one] for one in nlargest(limit, ids)]
 
 
 def _served(

@@ -49,7 +49,8 @@ def test_tables_of_an_earlier_version_keep_their_jobs(schema: str) -> None:
     assert invoke("run", "add", "1", "2").code == 0
     with psycopg.connect(POSTGRES) as connection:
         connection.execute(f"""DROP TABLE "{schema}".totals, "{schema}".schedules,
-                "{schema}".schedule_calls;
+                "{schema}".schedule_calls, "{schema}".rollups,
+                    "{schema}".audit;
             ALTER TABLE "{schema}".running DROP COLUMN started;
             UPDATE "{schema}".store SET schema_version = 1""")
     refused = invoke("queues")

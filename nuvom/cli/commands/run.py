@@ -10,13 +10,21 @@ import click
 
 from nuvom.cli import exit_codes
 from nuvom.cli.annotations import Converter
+from nuvom.cli.calls import call_of
 from nuvom.cli.context import Command, Invocation, command
-from nuvom.cli.params import call_of, json_value, moment, queue_names, span, task_names, text
-from nuvom.cli.project import find_task, folder_or_root, known_queues, manifest_or_nothing, writer
+from nuvom.cli.params import json_value, moment, queue_names, span, task_names, text
+from nuvom.cli.project import (
+    find_task,
+    folder_or_root,
+    known_queues,
+    make_record,
+    manifest_or_nothing,
+    writer,
+)
 from nuvom.cli.tables import code_of, failure_text
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
-from nuvom.discovery.stub import definition_of, signature_of, unknown_options
-from nuvom.errors import InvalidArguments, InvalidSetting, TaskNotImportable, did_you_mean
+from nuvom.discovery.stub import signature_of, unknown_options
+from nuvom.errors import InvalidArguments, InvalidSetting, did_you_mean
 from nuvom.inspection.views import error_data, short_id, status_text, value_text
 from nuvom.job import wait_for_final
 
@@ -153,22 +161,6 @@ def _options_from(given: Mapping[str, Any]) -> CallOptions:
     if chosen.keys() >= {"delay", "run_at"}:
         raise click.UsageError("Give either --in or --at, not both.")
     return call_options(NO_CALL_OPTIONS, chosen)
-
-
-def make_record(
-    runtime: Runtime, entry: TaskEntry, call: Call, options: CallOptions = NO_CALL_OPTIONS
-) -> JobRecord:
-    """Return the record of a call, checked against the manifest's signature but not yet stored.
-
-    Raises: TaskNotImportable, InvalidArguments, NotStorable, PayloadTooLarge.
-    """
-    if not entry.importable:
-        repair = f"Move it to the top level of its module ({entry.place}); nothing was enqueued."
-        is_inside = "<locals>" in entry.qualname
-        reason = "it is defined inside a function" if is_inside else "importing does not define it"
-        raise TaskNotImportable(entry.name, reason, repair)
-    args, kwargs = call
-    return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
 
 
 def _wait(

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from hashlib import sha256
 from mimetypes import guess_type
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import jinja2
 from starlette.responses import Response
 
 from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
+from nuvom.contrib.dashboard.events import StoreWatch
 from nuvom.core.text import mask_text
+from nuvom.errors import plural
 from nuvom.inspection import formats, views
+from nuvom.inspection.inspector import Inspector
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from nuvom.runtime import Runtime
 
+T = TypeVar("T")
+
 _HOME = Path(__file__).parent
+_MOST_KEPT = 200  # answers of the store that are used again for a moment
 _NEVER_CHANGES = "public, max-age=31536000, immutable"
 
 
@@ -31,24 +38,78 @@ class StaticFile(NamedTuple):
     type: str
 
 
+class _Kept:
+    """An answer of the store that is used again for a moment."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.until = 0.0
+        self.value: object = None
+
+
 class Site:
-    """One dashboard over one runtime.
+    """One dashboard.
+
+    Args:
+        runtime: Returns the runtime whose store is shown; its owner stops it.
+        is_ending: Whether the server is about to end.
+        shared: What all templates know, by name.
 
     Attributes:
-        runtime: The runtime whose store is shown; its owner stops it.
+        changes: Tells open pages of changes.
         files: What browsers load, by name.
         stamp: A hash over all files, which is part of their addresses, so that they may be cached
             for ever.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        runtime: Callable[[], Runtime],
+        is_ending: Callable[[], bool],
+    ) -> None:
+        self._runtime = runtime
+        self.changes = StoreWatch(lambda: Inspector(self.runtime).revision(), is_ending)
         self.files = _static_files()
         digest = sha256()
         for name, file in sorted(self.files.items()):
             digest.update(name.encode() + b"\0" + file.data)
         self.stamp = digest.hexdigest()[:12]
         self._templates = _environment()
+        self._kept: dict[Hashable, _Kept] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime whose store is shown.
+
+        Raises: ConfigError, UnknownBackend, PluginError, ProjectNotFound.
+        """
+        return self._runtime()
+
+    def share(self, **values: object) -> None:
+        """Let all templates use some values, by name."""
+        self._templates.globals.update(values)
+
+    def kept(self, key: Hashable, secs: float, read: Callable[[], T]) -> T:
+        """Return what ``read`` returned at most ``secs`` ago, so that tabs share what they ask.
+
+        Who asks while another one reads waits for that one: no read runs twice at a time.
+        """
+        with self._lock:
+            found = self._kept.setdefault(key, _Kept())
+            self._forget(key)
+        with found.lock:
+            clock = self.runtime.clock
+            if found.until <= clock.monotonic():
+                found.value = read()
+                found.until = clock.monotonic() + secs
+            return cast("T", found.value)
+
+    def _forget(self, key: Hashable) -> None:
+        """Leave out the oldest answers, since keys come from requests."""
+        self._kept[key] = self._kept.pop(key)
+        while len(self._kept) > _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
 
     def render(self, template: str, context: Mapping[str, object]) -> str:
         """Return a page as HTML."""
@@ -86,6 +147,10 @@ def _environment() -> jinja2.Environment:
         ago=formats.ago,
         duration=formats.duration,
         rfc3339=formats.rfc3339,
+        utc=formats.utc_text,
+        number="{:,}".format,
+        plural=plural,
+        rate=formats.rate_text,
         short=views.short_id,
         mask=mask_text,
     )

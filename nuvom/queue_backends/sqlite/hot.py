@@ -19,6 +19,7 @@ import msgspec
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import valid_name
 from nuvom.core.record import JobRecord, StoredError
+from nuvom.core.totals import rollups_of
 from nuvom.errors import CorruptRecord, PayloadError, QueueFull
 from nuvom.host.crashpoint import crashpoint
 from nuvom.queue_backends.sqlite.schema import (
@@ -31,6 +32,7 @@ from nuvom.queue_backends.sqlite.schema import (
     encode_error,
     set_field,
 )
+from nuvom.queue_backends.sqlite.totals import add_rollups
 
 if TYPE_CHECKING:
     import sqlite3
@@ -430,7 +432,31 @@ def _in_order(row: tuple[Any, ...]) -> tuple[bool, int, int]:
 
 
 def store_successes(store: SQLiteStore, successes: Sequence[Settlement]) -> int:
-    """Store SUCCESS and the result for each; return how many were not fenced."""
+    """Store SUCCESS and the result for each, and count them; return how many were not fenced."""
+    parts = range(0, len(successes), _MOST)
+    return sum(_store_part(store, successes[start : start + _MOST]) for start in parts)
+
+
+def _store_part(store: SQLiteStore, successes: Sequence[Settlement]) -> int:
+    update, rollups = _update_of(store, successes), rollups_of(successes)
+
+    def store_all(connection: sqlite3.Connection) -> int:
+        if connection.execute(*update).rowcount == len(successes):
+            add_rollups(connection, rollups)
+            return len(successes)
+        connection.rollback()  # only those that this call has stored may be counted
+        connection.execute("BEGIN IMMEDIATE")
+        stored = [
+            one for one in successes if connection.execute(*_update_of(store, (one,))).rowcount
+        ]
+        add_rollups(connection, rollups_of(stored))
+        return len(stored)
+
+    return store.db.transaction(store_all)
+
+
+def _update_of(store: SQLiteStore, successes: Sequence[Settlement]) -> tuple[str, list[object]]:
+    """Return the statement that stores ``successes``, and its parameters."""
     bound: list[object] = []
     has_rest = store.has_progress  # more to clear than after a plain job's first attempt
     for one in successes:  # check everything in one pass: they do not fit into the caches
@@ -438,18 +464,13 @@ def store_successes(store: SQLiteStore, successes: Sequence[Settlement]) -> int:
         # sqlite3 looks for an adapter for bytes at each binding, but not for a bytearray.
         result = None if one.result is None else bytearray(one.result)
         bound += (record.ref, record.lease_epoch, result, one.started_at, one.finished_at)
-        if record.unique_key is not None or record.attempt > 1 or record.lease_epoch > 1:
+        if record.unique_key is not None or record.lease_epoch > 1:
             has_rest = True
-    count = 0
-    for start in range(0, len(bound), _MOST * len(_NO_JOB)):
-        rows = bound[start : start + _MOST * len(_NO_JOB)]
-        jobs = len(rows) // len(_NO_JOB)
-        size = 1 << (jobs - 1).bit_length()
-        rows += _NO_JOB * (size - jobs)
-        if has_rest:
-            rows.insert(0, store.clock.now())
-        count += store.db.execute(_successes(size, has_rest=has_rest), rows)
-    return count
+    size = 1 << (len(successes) - 1).bit_length()
+    bound += _NO_JOB * (size - len(successes))
+    if has_rest:
+        bound.insert(0, store.clock.now())
+    return _successes(size, has_rest=has_rest), bound
 
 
 @cache

@@ -77,6 +77,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         Capability.TOTALS,
         Capability.TRANSACTIONS,
         Capability.SCHEDULES,
+        Capability.HISTORY,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from nuvom.core.clock import boot_id
 from nuvom.core.record import FINAL, JobRecord, JobStatus
+from nuvom.core.totals import RollupSums
 from nuvom.core.transitions import LostDelivery
 from nuvom.core.views import WorkerInfo, beat_secs
 from nuvom.host.crashpoint import crashpoint
@@ -30,6 +31,7 @@ from nuvom.queue_backends.sqlite.schema import (
     encode_error,
     snapshot,
 )
+from nuvom.queue_backends.sqlite.totals import add_rollups
 
 if TYPE_CHECKING:
     import sqlite3
@@ -124,7 +126,7 @@ class RowChanges:
         now = self.store.clock.now()
         crashpoint("sqlite.apply.before_commit")
         done = self.store.db.transaction(
-            lambda connection: [self._write(connection, change, now) for change in changes]
+            lambda connection: self._write_all(connection, changes, now)
         )
         crashpoint("sqlite.apply.after_commit")
         applied = list(compress(changes, done))
@@ -139,6 +141,18 @@ class RowChanges:
                 known = self._were_settled([change.before for change in changes])
                 pairs = zip(changes, done, known, strict=True)
                 done = [was_done or (one.settles and before) for one, was_done, before in pairs]
+        return done
+
+    def _write_all(
+        self, connection: sqlite3.Connection, changes: Sequence[Change], now: float
+    ) -> list[bool]:
+        """Write changes in the caller's transaction; return for each whether it was applied."""
+        done, rollups = list[bool](), RollupSums()
+        for change in changes:
+            done.append(self._write(connection, change, now))
+            if done[-1]:
+                rollups.changed(change)
+        add_rollups(connection, rollups)
         return done
 
     def _write(self, connection: sqlite3.Connection, change: Change, now: float) -> bool:
@@ -256,8 +270,7 @@ class RowChanges:
 
         def change(connection: sqlite3.Connection) -> list[Change]:
             changes = decide(connection)
-            for one in changes:
-                self._write(connection, one, now)
+            self._write_all(connection, changes, now)
             return changes
 
         return self.store.db.transaction(change)

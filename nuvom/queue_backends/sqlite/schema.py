@@ -142,10 +142,33 @@ _SCHEDULES = """CREATE TABLE IF NOT EXISTS schedules (
 _SCHEDULES_DUE = """CREATE INDEX IF NOT EXISTS schedules_due ON schedules (due_at)
     WHERE due_at IS NOT NULL"""
 
+# What happened per minute, and what people did; also younger than version 0.12.
+_ROLLUPS = """CREATE TABLE IF NOT EXISTS rollups (
+    at INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    bucket INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    secs REAL NOT NULL,
+    PRIMARY KEY (at, queue, task, kind, bucket)
+) STRICT, WITHOUT ROWID"""
+_AUDIT = """CREATE TABLE IF NOT EXISTS audit (
+    id TEXT PRIMARY KEY,
+    entry BLOB NOT NULL
+) STRICT, WITHOUT ROWID"""
+_LATER = {
+    "jobs_expiring": _EXPIRING,
+    "jobs_others": _OTHERS,
+    "schedules": _SCHEDULES,
+    "schedules_due": _SCHEDULES_DUE,
+    "rollups": _ROLLUPS,
+    "audit": _AUDIT,
+}
+
 _VERSION = 1
-_STATE = """SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema),
-    (SELECT count(*) FROM sqlite_schema
-        WHERE name IN ('jobs_expiring', 'jobs_others', 'schedules_due')) = 3
+_STATE = f"""SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema),
+    (SELECT count(*) FROM sqlite_schema WHERE name IN {(*_LATER,)}) = {len(_LATER)}
     FROM pragma_application_id, pragma_user_version"""
 
 
@@ -183,7 +206,7 @@ def prepare(connection: sqlite3.Connection, where: object) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
             connection.execute(f"PRAGMA user_version = {_VERSION:d}")
-        for statement in (_EXPIRING, _OTHERS, _SCHEDULES, _SCHEDULES_DUE):
+        for statement in _LATER.values():
             connection.execute(statement)
 
 

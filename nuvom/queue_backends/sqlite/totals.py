@@ -1,21 +1,39 @@
-"""Totals that survive pruning, kept by the database itself: a table and triggers that fill it.
+"""What a SQLite store knows of the past: totals, roll-ups per minute, and audit entries.
 
-They are created when first requested (by a metrics exporter), and stay. After that every process
-counts, in the transaction that stores a job or its end, including producers and programs that know
-nothing about metrics. So nothing is counted twice, or lost with a killed process. A file without
-them has no overhead, and no Python code runs for them either way.
+The database itself keeps totals, which survive pruning: a table and triggers that fill it. They are
+created when first requested (by a metrics exporter), and stay. After that every process counts, in
+the transaction that stores a job or its end, including producers and programs that know nothing
+about metrics. So nothing is counted twice, or lost with a killed process. A file without them has
+no overhead, and no Python code runs for them either way.
+
+Roll-ups are kept in every file. Triggers would run for each job; instead, whoever settles jobs adds
+what they sum up to, in the same transaction.
 """
 
 from __future__ import annotations
 
+from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, StoreSize, Total
+import msgspec
+
+from nuvom.core.totals import kept_since
+from nuvom.core.views import (
+    AUDIT_KEPT,
+    TOOK_BOUNDS,
+    WAITED_BOUNDS,
+    AuditEntry,
+    Rollup,
+    StoreSize,
+    Total,
+)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from nuvom.core.totals import RollupSums
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
 # One row holds a count and two histograms, so that a success costs a single upsert. ``took`` and
@@ -36,6 +54,29 @@ _TABLE = """CREATE TABLE IF NOT EXISTS totals (
 _COLUMNS = "kind, queue, task, outcome, took, waited, count, took_secs, waited_secs"
 _READ = f"SELECT {_COLUMNS} FROM totals"
 _IS_KEPT = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'totals_%' AND type = 'trigger'"
+
+_SECS = 3600
+_COMBINE = """ON CONFLICT DO UPDATE SET
+    count = count + excluded.count, secs = secs + excluded.secs"""
+_MOST_ROLLUPS = 64  # in one statement
+_READ_ROLLUPS = """SELECT at / ?3 * ?3 AS step, queue, task, kind, bucket, sum(count), sum(secs)
+    FROM rollups WHERE at >= ?1 AND at < ?2 GROUP BY step, queue, task, kind, bucket"""
+_OLD_HOURS = f"""SELECT DISTINCT at / {_SECS} * {_SECS} FROM rollups
+    WHERE at >= ?1 AND at < ?2 AND at % {_SECS} <> 0"""
+_CONDENSE = f"""INSERT INTO rollups (at, queue, task, kind, bucket, count, secs)
+    SELECT ?1, queue, task, kind, bucket, sum(count), sum(secs) FROM rollups
+    WHERE at > ?1 AND at < ?1 + {_SECS} GROUP BY queue, task, kind, bucket {_COMBINE}"""
+_FORGET_MINUTES = f"DELETE FROM rollups WHERE at > ?1 AND at < ?1 + {_SECS}"
+_FORGET_HOURS = "DELETE FROM rollups WHERE at < ?1"
+_CONDENSED = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'condensed'"
+_NOTE_CONDENSED = "INSERT OR REPLACE INTO meta (name, value) VALUES ('condensed', ?1)"
+
+_PUT_AUDIT = "INSERT OR REPLACE INTO audit (id, entry) VALUES (?1, ?2)"
+_FORGET_AUDIT = f"""DELETE FROM audit
+    WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET {AUDIT_KEPT})"""
+_READ_AUDIT = """SELECT entry FROM audit WHERE ?1 IS NULL OR id < ?1
+    ORDER BY id DESC LIMIT ?2"""
+_decode_entry = msgspec.msgpack.Decoder(AuditEntry).decode
 
 
 def _add(values: str, source: str) -> str:
@@ -136,6 +177,38 @@ class RowTotals:
             return []
         return [Total(*row) for row in self.store.db.read(_READ)]
 
+    def rollups(self, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what was counted in each step; see the contract."""
+        times = (since // step * step, until, step)
+        return [Rollup(*row) for row in self.store.db.read(_READ_ROLLUPS, times)]
+
+    def condense_history(self) -> None:
+        """Combine the minutes of old hours; see the contract. Each hour is a short transaction."""
+        db = self.store.db
+        minutes_since, hours_since = kept_since(self.store.clock.now())
+        row = db.read_one(_CONDENSED)
+        condensed = hours_since if row is None else row[0]
+        for (hour,) in db.read(_OLD_HOURS, (condensed, minutes_since)):
+            db.transaction(partial(_condense, hour=hour), flush=False)
+        if condensed != minutes_since:
+            db.execute(_FORGET_HOURS, (hours_since,), flush=False)
+            db.execute(_NOTE_CONDENSED, (str(minutes_since),), flush=False)
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Store an audit entry; see the contract."""
+        row = (entry.id, msgspec.msgpack.encode(entry))
+
+        def record(connection: sqlite3.Connection) -> None:
+            connection.execute(_PUT_AUDIT, row)
+            connection.execute(_FORGET_AUDIT)
+
+        self.store.db.transaction(record)
+
+    def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first; see the contract."""
+        rows = self.store.db.read(_READ_AUDIT, (before, limit))
+        return [_decode_entry(entry) for (entry,) in rows]
+
     def store_size(self) -> StoreSize:
         """Return the size of the database with its log and of the disk it is on, in bytes."""
         return self.store.size()
@@ -143,6 +216,27 @@ class RowTotals:
     def _keeps_totals(self) -> bool:
         row = self.store.db.read_one(_IS_KEPT)
         return row is not None and row[0] >= len(_TRIGGERS)
+
+
+def add_rollups(connection: sqlite3.Connection, rollups: RollupSums) -> None:
+    """Add roll-ups in the caller's transaction."""
+    rows = [(*key, int(count), secs) for key, (count, secs) in rollups.sums.items()]
+    for first in range(0, len(rows), _MOST_ROLLUPS):
+        some = rows[first : first + _MOST_ROLLUPS]
+        connection.execute(_add_rollups(len(some)), [*chain.from_iterable(some)])
+
+
+@cache
+def _add_rollups(size: int) -> str:
+    """Return the statement that adds so many rows in one step."""
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * size)
+    return f"""INSERT INTO rollups (at, queue, task, kind, bucket, count, secs)
+        VALUES {rows} {_COMBINE}"""
+
+
+def _condense(connection: sqlite3.Connection, hour: int) -> None:
+    connection.execute(_CONDENSE, (hour,))
+    connection.execute(_FORGET_MINUTES, (hour,))
 
 
 def _make(connection: sqlite3.Connection) -> None:

@@ -31,7 +31,9 @@ def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     return connection.execute("SELECT type, name FROM sqlite_schema").fetchall()
 
 
-@pytest.mark.parametrize("lacking", ["INDEX jobs_expiring", "INDEX jobs_others", "TABLE schedules"])
+@pytest.mark.parametrize(
+    "lacking", ["INDEX jobs_expiring", "INDEX jobs_others", "TABLE schedules", "TABLE audit"]
+)
 def test_file_of_version_0_12_gets_what_it_lacks(ready: sqlite3.Connection, lacking: str) -> None:
     complete = sorted(schema_of(ready))
     ready.execute(f"DROP {lacking}")
@@ -45,7 +47,7 @@ def test_file_of_version_0_12_gets_what_it_lacks(ready: sqlite3.Connection, lack
 def test_tables_are_made_completely_or_not_at_all(
     connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "_EXPIRING", "CREATE INDEX broken ON no_such (x)")
+    monkeypatch.setitem(schema._LATER, "audit", "CREATE INDEX broken ON no_such (x)")
     with pytest.raises(sqlite3.OperationalError, match="no_such"):
         prepare(connection, "here")
     assert [] == schema_of(connection)

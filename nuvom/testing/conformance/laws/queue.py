@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from nuvom.testing.conformance.laws import basics, control, leases, schedules, shared_store
+from nuvom.testing.conformance.laws import (
+    basics,
+    control,
+    history,
+    leases,
+    schedules,
+    shared_store,
+)
 
 
 class QueueConformance(
@@ -22,6 +29,7 @@ class QueueConformance(
     control.ControlLaws,
     control.Inspection,
     control.Totals,
+    history.History,
     schedules.ScheduleStoreLaws,
     shared_store.Waking,
     shared_store.Threads,

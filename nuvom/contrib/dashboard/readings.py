@@ -1,0 +1,47 @@
+"""What pages read of the history: the same for all tabs that ask within a moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nuvom.inspection import figures
+from nuvom.inspection.overview import attention
+
+if TYPE_CHECKING:
+    from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.inspection.figures import Flow, QueueFigures, Recent
+    from nuvom.inspection.overview import Check
+
+_SECS = 1.0
+_RECENT_SECS = 3.0
+_ATTENTION_SECS = 2.0
+_FLOW_SHARE = 1 / 1800  # of its window: 2 s for an hour, 48 s for a day
+_SHORTEST_FLOW_SECS, _LONGEST_FLOW_SECS = 2.0, 60.0
+
+
+def recent(visit: Visit) -> Recent:
+    """Return the rows of the history that many figures share."""
+    return visit.site.kept(
+        "recent", _RECENT_SECS, lambda: figures.recent(visit.inspector, visit.now)
+    )
+
+
+def queues(visit: Visit) -> list[QueueFigures]:
+    """Return the figures of each queue."""
+    seen = recent(visit)._replace(now=visit.now)
+    return visit.site.kept("queues", _SECS, lambda: figures.queues(visit.inspector, seen))
+
+
+def flow(visit: Visit, secs: int, queue: str | None = None) -> Flow:
+    """Return what ended in the last ``secs`` seconds; longer windows are kept for longer."""
+    kept_secs = min(max(secs * _FLOW_SHARE, _SHORTEST_FLOW_SECS), _LONGEST_FLOW_SECS)
+    return visit.site.kept(
+        ("flow", secs, queue),
+        kept_secs,
+        lambda: figures.flow(visit.inspector, visit.now, secs, queue=queue),
+    )
+
+
+def concerns(visit: Visit) -> list[Check]:
+    """Return what needs attention."""
+    return visit.site.kept("attention", _ATTENTION_SECS, lambda: list(attention(visit.runtime)))
