@@ -1,7 +1,7 @@
 """Fetches what the dashboard has from other projects, in the versions that ``vendor.lock`` names.
 
 ``python -m tools.vendor`` takes files of packages on npm, such as ``htmx.org/dist/htmx.min.js``,
-and writes their hashes into the lock. To change a version, change it there, and the file's name, first.
+and writes their hashes into the lock. For another version, first change the line there.
 Only people run this: tests compare the files with their hashes, and download nothing.
 """
 

@@ -30,6 +30,9 @@ _LATELY_STEP = 2 * MINUTE  # of the small lines, which show one hour
 _LEAST_RISE = 10  # so many more failures than the day before are a rise if they doubled
 _SLOW = 10  # times the usual p95
 
+LEAST_SLOW_SECS = 10.0
+"""What runs for less is not called slow, whatever is usual."""
+
 
 class Flow(NamedTuple):
     """How many jobs ended in each step of a time window, and how long attempts took.
@@ -282,4 +285,4 @@ class Usual:
     def is_slow(self, task: str, secs: float) -> bool:
         """Return whether an attempt runs more than ten times as long as usual, and not a moment."""
         usual = self.p95(task)
-        return usual is not None and secs > max(_SLOW * usual, _SLOW)
+        return usual is not None and secs > max(_SLOW * usual, LEAST_SLOW_SECS)

@@ -29,7 +29,7 @@ from nuvom.core.views import JobScan, Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
 from nuvom.inspection.redaction import Redaction, editable, unmasked
-from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Limits, Lookup
+from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, SearchLimits, Lookup
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Total,
         WorkerInfo,
     )
+    from nuvom.inspection.history import KeptHistory
     from nuvom.inspection.search import Found, Search
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -73,8 +74,10 @@ class Count(NamedTuple):
 class Inspector:
     """Reads the stores of one runtime. It remembers nothing but the names in the manifest."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, kept: KeptHistory | None = None) -> None:
+        """Read the stores of ``runtime``; with ``kept``, only what is new of the history."""
         self._runtime = runtime
+        self._kept = kept
         self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
         self._redaction = Redaction(runtime.settings, runtime.registry)
 
@@ -282,7 +285,7 @@ class Inspector:
         """
         self._redaction.refresh()
         lookup = Lookup(self._scan, self._named, self._runtime.clock)
-        return lookup.find(search, before, limit, Limits(secs, within))
+        return lookup.find(search, before, limit, SearchLimits(secs, within))
 
     def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
         if self._queue is not None:
@@ -298,7 +301,9 @@ class Inspector:
             most: Count only so far; see ``LeasedJobQueue.stats``. None counts all jobs, which may
                 take long.
         """
-        return [] if self._queue is None else self._queue.stats(most)
+        if self._queue is None:
+            return []
+        return self._queue.stats() if most is None else self._queue.stats(most)
 
     def status_counts(self, most: int = COUNTED_JOBS) -> dict[JobStatus, Count]:
         """Return how many jobs have each status, counted only so far for each queue.
@@ -487,7 +492,12 @@ class Inspector:
             since, until: Seconds since the epoch.
             step: 60 or a multiple of it, in seconds.
         """
-        return [] if self._queue is None else self._queue.rollups(since, until, step)
+        if self._queue is None:
+            return []
+        if self._kept is None:
+            return self._queue.rollups(since, until, step)
+        now = self._runtime.clock.now()
+        return self._kept.rows(self._queue.rollups, (since, until), step, now)
 
     def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
         """Return what people did, newest first; ``before`` is the previous page's last id."""

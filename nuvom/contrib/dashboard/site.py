@@ -17,6 +17,7 @@ from nuvom.contrib.dashboard.events import StoreWatch
 from nuvom.core.text import mask_text
 from nuvom.errors import plural
 from nuvom.inspection import formats, views
+from nuvom.inspection.history import KeptHistory
 from nuvom.inspection.inspector import Inspector
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Site:
 
     Attributes:
         changes: Tells open pages of changes.
+        history: What was read of the history and changes no more.
         files: What browsers load, by name.
         stamp: A hash over all files, which is part of their addresses, so that they may be cached
             for ever.
@@ -69,6 +71,7 @@ class Site:
     ) -> None:
         self._runtime = runtime
         self.changes = StoreWatch(lambda: Inspector(self.runtime).revision(), is_ending)
+        self.history = KeptHistory()
         self.files = _static_files()
         digest = sha256()
         for name, file in sorted(self.files.items()):

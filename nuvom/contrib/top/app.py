@@ -25,7 +25,7 @@ from nuvom.cli.output import clean, one_line
 from nuvom.contrib.top import tables
 from nuvom.contrib.top.keys import KEYS, VERBS, foot, help_text
 from nuvom.contrib.top.look import LOOKS, Look, facts_drawing, theme
-from nuvom.contrib.top.sources import Change, Frame, Reader, Wanted, read_frame
+from nuvom.contrib.top.sources import ChangeRequest, Frame, Reader, Wanted, read_frame
 from nuvom.contrib.top.tables import AMBER, QUIET, RED, STRONG, Piece
 from nuvom.contrib.top.widgets import Bar, Help, Line, Question, RowList, Shown, Tabs
 from nuvom.core.clock import SYSTEM_CLOCK
@@ -468,10 +468,10 @@ class TopApp(App[int]):
             if not await self.push_screen_wait(Question(what, text, yes=what, no=keep)):
                 return
         await self._make(
-            [Change("jobs", one["id"], name, one["status"]) for one in jobs], verb.done
+            [ChangeRequest("jobs", one["id"], name, one["status"]) for one in jobs], verb.done
         )
 
-    async def _make(self, changes: Sequence[Change], done: str) -> None:
+    async def _make(self, changes: Sequence[ChangeRequest], done: str) -> None:
         """Make changes one after the other, and tell how many were made."""
         made, refused = 0, ""
         for change in changes:
@@ -501,12 +501,12 @@ class TopApp(App[int]):
             return
         name = row["queue"]
         if row["paused_by"]:
-            await self._make([Change("queues", name, "resume")], "resumed")
+            await self._make([ChangeRequest("queues", name, "resume")], "resumed")
             return
         text = "Running jobs go on. No other job of it starts until it is resumed."
         what = f"Pause queue {name}"
         if await self.push_screen_wait(Question(what, text, yes=what, no="Leave it running")):
-            await self._make([Change("queues", name, "pause")], "paused")
+            await self._make([ChangeRequest("queues", name, "pause")], "paused")
 
     def action_run(self) -> None:
         """Enqueue a job of the chosen schedule."""
@@ -521,7 +521,7 @@ class TopApp(App[int]):
         text = f"One job of {row['task']} is enqueued. The fire times stay as they are."
         what = f"Run {name} now"
         if await self.push_screen_wait(Question(what, text, yes=what, no="Leave it")):
-            await self._make([Change("schedules", name, "run")], "a job was enqueued")
+            await self._make([ChangeRequest("schedules", name, "run")], "a job was enqueued")
 
     def action_edit(self) -> None:
         """Edit the arguments of the chosen job, and make a new one with them."""
@@ -538,7 +538,7 @@ class TopApp(App[int]):
             if call is None:
                 self.tell("Nothing was changed, so no job was made.")
                 return
-            change = Change("jobs", job["id"], "repeat", job["status"], call)
+            change = ChangeRequest("jobs", job["id"], "repeat", job["status"], call)
             made = await self._reader.run(partial(self.source.change, change))
         except NuvomError as error:
             self.tell(f"{error.what} {error.fix}".rstrip(), is_bad=True)

@@ -91,12 +91,13 @@ def overview(visit: Visit) -> Page:
         return Page("start.html", {"steps": _steps(visit)})
     word = frame.window(visit)
     flow = readings.flow(visit, frame.WINDOWS[word][0])
+    concerns = sorted(readings.concerns(visit), key=lambda one: one.level != "fail")
     project = figures.project(visit.inspector, readings.recent(visit), found)
     return Page(
         "overview.html",
         {
             "figures": _figures(visit, project),
-            "concerns": [_concern(visit, one, found) for one in readings.concerns(visit)],
+            "concerns": [_concern(visit, one, found) for one in concerns],
             "queues": found,
             "window": word,
             **flow_context(visit, flow, word),
@@ -216,7 +217,7 @@ def _button(visit: Visit, check: Check) -> dict[str, str]:
         return {"button": "Show jobs", "path": frame.jobs(visit, **wanted)}
     if check.kind in ("silent", "other_code"):
         return {"button": "Show worker", "path": visit.url(f"/workers/{name}")}
-    if check.name == "queues":
+    if check.name == "queues" and name:
         return {"button": "Show queue", "path": visit.url(f"/queues/{name}")}
     if check.name == "schedules":
         return {"button": "Show schedules", "path": visit.url("/schedules")}

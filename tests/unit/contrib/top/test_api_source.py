@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nuvom.contrib.top.sources import ApiSource, Change
+from nuvom.contrib.top.sources import ApiSource, ChangeRequest
 from nuvom.errors import BackendUnavailable, NuvomError, Refused
 
 
@@ -80,14 +80,14 @@ def test_it_reads_with_its_token(dashboard: Dashboard, source: ApiSource) -> Non
 
 
 def test_it_changes_what_the_user_saw(dashboard: Dashboard, source: ApiSource) -> None:
-    source.change(Change("jobs", "id-1", "retry", "FAILED"))
+    source.change(ChangeRequest("jobs", "id-1", "retry", "FAILED"))
     assert dashboard.asked == [("POST", "/api/v1/jobs/id-1/retry", {"status": "FAILED"})]
     assert dashboard.headers["Origin"] == dashboard.address
     dashboard.answer = b'{"id": "id-2"}'
     call = {"args": [2**60], "kwargs": {}}
-    assert source.change(Change("jobs", "id-1", "repeat", "FAILED", call)) == "id-2"
+    assert source.change(ChangeRequest("jobs", "id-1", "repeat", "FAILED", call)) == "id-2"
     assert dashboard.asked[-1][2] == {**call, "status": "FAILED"}
-    source.change(Change("queues", "mail", "pause"))
+    source.change(ChangeRequest("queues", "mail", "pause"))
     assert dashboard.asked[-1] == ("POST", "/api/v1/queues/mail/pause", {})
 
 
