@@ -97,7 +97,7 @@ def _around(
         yield Obstacle(False, "Its task is in the manifest.")
     else:
         yield Obstacle(
-            True, "Its task is not in the manifest.", "Read the code again: nuvom discover"
+            True, "Its task is not in the manifest.", "Read the code again: nuvom discover tasks"
         )
 
 
