@@ -91,7 +91,7 @@ def _around(
         yield Obstacle(False, f"{plural(len(alive), 'worker')} {_serve(len(alive))} queue {name}.")
         slots = sum(one.slots + one.async_slots + one.processes for one in alive)
         free = slots - sum(one.running for one in alive)
-        yield Obstacle(free <= 0, f"{max(0, free)} of {plural(slots, 'slot')} are free.")
+        yield Obstacle(free <= 0, f"{max(0, free):,} of {plural(slots, 'slot')} are free.")
     known = by_any_name(tasks_or_nothing(settings.manifest_file))
     if record.func_name in known:
         yield Obstacle(False, "Its task is in the manifest.")

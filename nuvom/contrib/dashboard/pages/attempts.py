@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import frame
@@ -52,7 +53,7 @@ class Timeline(NamedTuple):
         waits: Dashed lines: from, to in per cent; y in pixels.
         ticks: Grid lines: per cent, and the time there.
         text: The same in words.
-        left_out: How many earlier attempts are not drawn.
+        left_out: How many attempts are not drawn: earlier ones, and those that never started.
     """
 
     bars: list[AttemptBar]
@@ -73,7 +74,7 @@ class _AttemptSpan(NamedTuple):
 
 def timeline(visit: Visit, job: JobSnapshot, attempts: Sequence[Attempt]) -> Timeline | None:
     """Return the picture of a job's attempts; None if it has none whose times are known."""
-    spans = list(_spans(job, attempts, visit.now))
+    spans = list(_spans(job, attempts[_start_anew(attempts) :], visit.now))
     shown = spans[-_MOST:]
     if not shown:
         return None
@@ -94,15 +95,25 @@ def timeline(visit: Visit, job: JobSnapshot, attempts: Sequence[Attempt]) -> Tim
         before = one.end
     ticks = [(share(at), text) for at, text in _ticks(visit, start, last)]
     words = "; ".join(f"attempt {one.label}, {one.more}" for one in shown)
-    return Timeline(bars, waits, ticks, len(shown) * _ROW + 30, words, len(spans) - len(shown))
+    left_out = len(attempts) - sum(one.kind != "now" for one in shown)
+    return Timeline(bars, waits, ticks, len(shown) * _ROW + 30, words, left_out)
+
+
+def _start_anew(attempts: Sequence[Attempt]) -> int:
+    """Return the place of the first attempt after somebody retried the job, which counts anew."""
+    place = 0
+    for at, (before, one) in enumerate(pairwise(attempts), 1):
+        is_given_back = before.outcome in ("released", "snoozed")
+        if one.number < before.number or (one.number == before.number and not is_given_back):
+            place = at
+    return place
 
 
 def _spans(job: JobSnapshot, attempts: Sequence[Attempt], now: float) -> Iterator[_AttemptSpan]:
     for one in attempts:
         start, end = one.started_at, one.finished_at
-        if end is None:
+        if start is None or end is None:
             continue
-        start = end if start is None else start
         is_fine = one.outcome == "success"
         kind = "ok" if is_fine or one.outcome in ("cancelled", "released", "snoozed") else ""
         word = one.error.type if one.error is not None and not is_fine else one.outcome

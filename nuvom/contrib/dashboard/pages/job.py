@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nuvom.discovery.entries import TaskEntry
 
 _SHOWN_CHARS = 65_536
-_SHORT_CHARS = 120  # of a value that is written in one line
+_SHORT = 120  # of a value that is written in one line
 _HEX_BYTES = 24
 _RUNS = 50
 _IMPORTS = (  # what the representations of values need
@@ -56,9 +56,14 @@ class ShownValue(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Why an attempt failed: its number, the type, and the traceback in parts."""
+    """Why an attempt failed: its number, the type, and the traceback in parts.
+
+    Attributes:
+        epoch: Tells it from attempts of the same number, before somebody retried the job.
+    """
 
     number: int
+    epoch: int
     word: str
     parts: list[TracePart]
 
@@ -177,10 +182,12 @@ def _traces(visit: Visit, found: JobSnapshot, attempts: list[Attempt]) -> Iterat
     failed = [one for one in attempts if one.error is not None]
     if not failed and found.error is not None and found.status is not JobStatus.PARKED:
         text = views.trace_text(views.error_data(found.error, traceback=True) or {})
-        yield Trace(found.record.attempt, found.error.type, parts_of(text, root))
+        yield Trace(found.record.attempt, 0, found.error.type, parts_of(text, root))
     for one in reversed(failed):
         data = views.error_data(one.error, traceback=True) or {}
-        yield Trace(one.number, data["type"], parts_of(views.trace_text(data), root))
+        yield Trace(
+            one.number, one.lease_epoch, data["type"], parts_of(views.trace_text(data), root)
+        )
 
 
 def _arguments(visit: Visit, record: JobRecord) -> tuple[list[tuple[str, ShownValue]], str]:
@@ -199,8 +206,8 @@ def _shown(value: Any) -> ShownValue:
     text, pieces = "", encoder.iterencode(plain)
     while len(text) <= _SHOWN_CHARS and (piece := "".join(islice(pieces, 1000))):
         text += piece
-    if len(text) <= _SHORT_CHARS:
-        text = json.dumps(plain, ensure_ascii=False)
+    if len(text) <= _SHOWN_CHARS and len(short := json.dumps(plain, ensure_ascii=False)) <= _SHORT:
+        text = short
     return ShownValue(text[:_SHOWN_CHARS], len(text) > _SHOWN_CHARS)
 
 
