@@ -104,10 +104,9 @@ class Converter:
         positional = [one for one in parameters if one.kind < one.VAR_POSITIONAL]
         more = [one for one in parameters if one.kind is one.VAR_POSITIONAL] * len(args)
         others = [one for one in parameters if one.kind is one.VAR_KEYWORD]
-        path = self._root / file
 
         def one_of(found: list[Parameter], name: str, value: Any) -> Any:  # noqa: ANN401  # any
-            kind = self._type_of(found[0], path) if found else Any
+            kind = self.kind_of(found[0], file) if found else Any
             return converted(name or found[0].name, value, kind) if found else value
 
         places = [*positional, *more]
@@ -117,8 +116,9 @@ class Converter:
             {name: one_of(named.get(name, others), name, one) for name, one in kwargs.items()},
         )
 
-    def _type_of(self, parameter: Parameter, file: Path) -> Any:  # noqa: ANN401  # a type
-        kind = self._of_text(annotation_text(parameter), file, 0)
+    def kind_of(self, parameter: Parameter, file: str) -> Any:  # noqa: ANN401  # a type
+        """Return the type that a parameter of a task in ``file`` is annotated with, or Any."""
+        kind = self._of_text(annotation_text(parameter), self._root / file, 0)
         is_none = repr(parameter.default) == "None"
         return kind | None if is_none and kind is not Any else kind
 

@@ -5,14 +5,15 @@ Plain data, created by inspectable queue backends and read by everything that di
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from nuvom.core.record import JobStatus
+from nuvom.core.record import JobStatus, StoredError
 
 if TYPE_CHECKING:
-    from nuvom.core.record import JobSnapshot, StoredError
+    from nuvom.core.record import JobSnapshot
 
 
 GONE_LEASES = 20
@@ -199,6 +200,33 @@ class ErrorGroup(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     status: JobStatus = JobStatus.FAILED
     place: str = ""
     recent: tuple[float, ...] = ()
+
+
+def error_group(status: JobStatus, error: StoredError | None, **fields: Any) -> ErrorGroup:
+    """Return a group of failures.
+
+    Args:
+        status, error: Those of its newest job.
+        fields: Other fields of ``ErrorGroup``.
+    """
+    error = error or StoredError(str(status), "")
+    place = failure_place(error.traceback or "")
+    return ErrorGroup(status=status, type=error.type, message=error.message, place=place, **fields)
+
+
+_FRAME = re.compile(r'^  File "([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)
+_THEIRS = re.compile(r"[/\\]site-packages[/\\]|^<frozen")
+_SHOWN_PARTS = 2  # the last parts of a path say enough
+
+
+def failure_place(traceback: str) -> str:
+    """Return the innermost place in a traceback outside installed packages; empty if unknown."""
+    frames = [one for one in _FRAME.findall(traceback) if not _THEIRS.search(one[0])]
+    if not frames:
+        return ""
+    path, function = frames[-1]
+    parts = re.split(r"[/\\]", path)[-_SHOWN_PARTS:]
+    return f"{'/'.join(parts)}, {function}"
 
 
 # Upper bounds of the histograms of ``Total``, in seconds.

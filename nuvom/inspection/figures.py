@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.core.views import ENDS
 from nuvom.inspection.history import percentile, series, total
+from nuvom.inspection.inspector import COUNTED_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,9 @@ _LATELY_SECS = 5 * MINUTE  # what "per min" is the mean of
 _LATELY_STEP = 2 * MINUTE  # of the small lines, which show one hour
 _LEAST_RISE = 10  # so many more failures than the day before are a rise if they doubled
 _SLOW = 10  # times the usual p95
+
+LEAST_SLOW_SECS = 10.0
+"""What runs for less is not called slow, whatever is usual."""
 
 
 class Flow(NamedTuple):
@@ -121,7 +125,8 @@ class QueueFigures(NamedTuple):
         per_min: Jobs that ended per minute, the mean of the last five whole minutes.
         ran_p95: Seconds that attempts took in the last hour.
         lately: Jobs that ended in each two minutes of the last hour.
-        failed, failed_before: FAILED and DEAD jobs of the last 24 hours, and of the 24 before.
+        failed, failed_before: FAILED and DEAD jobs of the last 24 hours, and of the 24 before,
+            which is None if no job ended then.
     """
 
     stats: QueueStats
@@ -137,8 +142,8 @@ class QueueFigures(NamedTuple):
     @property
     def has_more_failures(self) -> bool:
         """Whether clearly more jobs failed than the day before: twice as many, and not a few."""
-        failed, before = self.failed or 0, self.failed_before or 0
-        return failed >= 2 * before and failed - before >= _LEAST_RISE
+        failed, before = self.failed or 0, self.failed_before
+        return before is not None and failed >= 2 * before and failed - before >= _LEAST_RISE
 
 
 class Recent(NamedTuple):
@@ -161,7 +166,7 @@ def recent(inspector: Inspector, now: float) -> Recent:
 def queues(inspector: Inspector, seen: Recent) -> list[QueueFigures]:
     """Return the figures of each queue, by name."""
     workers = _living(inspector) if inspector.sees_processes else None
-    return [_queue(inspector, seen, one, workers) for one in inspector.stats()]
+    return [_queue(inspector, seen, one, workers) for one in inspector.stats(COUNTED_JOBS)]
 
 
 def _living(inspector: Inspector) -> list[WorkerInfo]:
@@ -173,7 +178,7 @@ def _queue(
 ) -> QueueFigures:
     now, name = seen.now, stats.queue
     serving = [one for one in workers or () if not one.queues or name in one.queues]
-    failed, before = days_failed(seen, queue=name)
+    failed, before = _days_failed(seen, name)
     keeps, whole = inspector.keeps_history, now // MINUTE * MINUTE
     since, until = now - HOUR, whole - whole % _LATELY_STEP
     lately = series(seen.minutes, since, until, _LATELY_STEP, kinds=ENDS, queue=name)
@@ -197,12 +202,13 @@ def per_min(seen: Recent, *, queue: str | None = None) -> float:
     return total(lately, ENDS, queue=queue) * MINUTE / _LATELY_SECS
 
 
-def days_failed(seen: Recent, *, queue: str | None = None) -> tuple[int, int]:
+def _days_failed(seen: Recent, queue: str) -> tuple[int, int | None]:
     """Return how many jobs failed in the last 24 hours, and in the 24 before, to the hour."""
     middle = seen.now - DAY
     late = [one for one in seen.hours if one.at >= middle]
     early = [one for one in seen.hours if one.at < middle]
-    return total(late, FAILURES, queue=queue), total(early, FAILURES, queue=queue)
+    before = total(early, FAILURES, queue=queue) if total(early, ENDS, queue=queue) else None
+    return total(late, FAILURES, queue=queue), before
 
 
 class ProjectFigures(NamedTuple):
@@ -279,4 +285,4 @@ class Usual:
     def is_slow(self, task: str, secs: float) -> bool:
         """Return whether an attempt runs more than ten times as long as usual, and not a moment."""
         usual = self.p95(task)
-        return usual is not None and secs > max(_SLOW * usual, _SLOW)
+        return usual is not None and secs > max(_SLOW * usual, LEAST_SLOW_SECS)

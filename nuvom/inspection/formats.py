@@ -56,6 +56,11 @@ def utc_text(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def rate_text(per_min: float) -> str:
+    """Format jobs per minute for people: with a tenth where there are few."""
+    return f"{per_min:,.0f}" if per_min >= _EXACT_BELOW_SECS or not per_min else f"{per_min:.1f}"
+
+
 def jsonable(data: Mapping[Any, Any]) -> dict[str, Any]:
     """Return ``data`` with every value in plain JSON types, without loss of meaning.
 

@@ -1,16 +1,18 @@
 """Figures from roll-ups: how many ended in each step of time, and how long they took.
 
-Pure functions of rows, so that a page, a chart and ``--json`` agree on each figure.
+Pure functions of rows, so that a page, a chart and ``--json`` agree on each figure; and what keeps
+rows for readers that ask again and again.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.core.views import ROLLUP_BOUNDS, UNTIMED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from nuvom.core.views import Rollup
 
@@ -89,3 +91,59 @@ def _wanted(
     for one in rows:
         if one.kind in kinds and queue in (None, one.queue) and task in (None, one.task):
             yield one
+
+
+# ---- rows that are kept ------------------------------------------------------------------------
+
+_OPEN_SECS = 60.0  # so long after its end may a step still change: transactions end late
+_DAY = 86_400
+
+
+class _Kept(NamedTuple):
+    """The rows of all steps from ``since`` until before ``until``, in order of time."""
+
+    since: float
+    until: float
+    rows: list[Rollup]
+
+
+class KeptHistory:
+    """Rows of closed steps, which change no more, so that only the latest are read again.
+
+    For servers and screens that show the same hours every second. It holds the widest window that
+    was asked for, for each step and each number of days before now. Safe to use from any thread;
+    while one reads, others wait for what it gets.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[int, int], _Kept] = {}
+
+    def rows(
+        self,
+        read: Callable[[float, float, int], list[Rollup]],
+        span: tuple[float, float],
+        step: int,
+        now: float,
+    ) -> list[Rollup]:
+        """Return the rows of a time span.
+
+        Args:
+            read: Returns rows of the store; see ``LeasedJobQueue.rollups``.
+            span: ``since`` and ``until``, as for ``read``.
+        """
+        since, until = span[0] // step * step, span[1]
+        closed = max(since, min(until, now - _OPEN_SECS) // step * step)
+        key = step, int((now - until) // _DAY)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or since < kept.since or not since <= kept.until <= closed:
+                kept = _Kept(since, closed, read(since, closed, step))
+            elif kept.until < closed:
+                newer = read(kept.until, closed, step)
+                first = kept.since + closed - kept.until  # so the window keeps its width
+                older = (one for one in kept.rows if one.at >= first)
+                kept = _Kept(first, closed, [*older, *newer])
+            self._kept[key] = kept
+        rest = read(closed, until, step) if closed < until else []
+        return [*(one for one in kept.rows if one.at >= since), *rest]

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Total,
         WorkerInfo,
     )
+    from nuvom.inspection.history import KeptHistory
     from nuvom.inspection.search import Found, Search
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -73,8 +74,10 @@ class Count(NamedTuple):
 class Inspector:
     """Reads the stores of one runtime. It remembers nothing but the names in the manifest."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, kept: KeptHistory | None = None) -> None:
+        """Read the stores of ``runtime``; with ``kept``, only what is new of the history."""
         self._runtime = runtime
+        self._kept = kept
         self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
         self._redaction = Redaction(runtime.settings, runtime.registry)
 
@@ -152,7 +155,7 @@ class Inspector:
         if data is None:
             return None
         value = self._runtime.codec.decode_value(data, shaped=True)
-        return self._redaction.result(snapshot.record.func_name, value)
+        return self._redaction.refresh().result(snapshot.record.func_name, value)
 
     def _kept_result(self, snapshot: JobSnapshot) -> bytes | None:
         """Return the encoded result of a SUCCESS from whichever store has it."""
@@ -168,17 +171,22 @@ class Inspector:
 
         Raises: PayloadError: they are damaged.
         """
+        self._redaction.refresh()
+        return self._shown(record)
+
+    def _shown(self, record: JobRecord) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = self._runtime.codec.decode_call(record.args, record.kwargs, shaped=True)
         return self._redaction.arguments(record.func_name, args, kwargs)
 
     def named_arguments(self, record: JobRecord) -> dict[str, Any]:
-        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown.
+        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown."""
+        self._redaction.refresh()
+        return self._named(record)
 
-        Raises: PayloadError: they are damaged.
-        """
-        args, kwargs = self.shown_arguments(record)
-        names = self._redaction.names(record.func_name)
-        names = (*names[: len(args)], *map(str, range(len(names), len(args))))
+    def _named(self, record: JobRecord) -> dict[str, Any]:
+        """Return arguments for display by the names of their parameters, or by number."""
+        args, kwargs = self._shown(record)
+        names = self._redaction.names(record.func_name, len(args))
         return {**dict(zip(names, args, strict=True)), **kwargs}
 
     def edited_arguments(
@@ -190,9 +198,10 @@ class Inspector:
 
         Args:
             args, kwargs: ``shown_arguments`` in JSON types, after editing.
-        Raises: PayloadError: the stored ones are damaged.
+        Raises: PayloadError: the stored ones are damaged. ValueError: as ``unmasked``.
         """
-        stored_args, stored_kwargs = self._runtime.codec.decode_call(record.args, record.kwargs)
+        codec = self._runtime.codec
+        stored_args, stored_kwargs = codec.decode_call(record.args, record.kwargs, shaped=True)
         shown_args, shown_kwargs = self.editable_arguments(record)
         new_args = tuple(
             unmasked(one, shown_args[at], stored_args[at]) if at < len(stored_args) else one
@@ -272,7 +281,8 @@ class Inspector:
             secs: Seconds after which it stops looking, and says so.
             within: Stored jobs after which it does.
         """
-        lookup = Lookup(self._scan, self.named_arguments, self._runtime.clock)
+        self._redaction.refresh()
+        lookup = Lookup(self._scan, self._named, self._runtime.clock)
         return lookup.find(search, before, limit, Limits(secs, within))
 
     def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
@@ -478,7 +488,12 @@ class Inspector:
             since, until: Seconds since the epoch.
             step: 60 or a multiple of it, in seconds.
         """
-        return [] if self._queue is None else self._queue.rollups(since, until, step)
+        if self._queue is None:
+            return []
+        if self._kept is None:
+            return self._queue.rollups(since, until, step)
+        now = self._runtime.clock.now()
+        return self._kept.rows(self._queue.rollups, (since, until), step, now)
 
     def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
         """Return what people did, newest first; ``before`` is the previous page's last id."""

@@ -445,6 +445,8 @@ def _is_value(value: Any, text: str) -> bool:
         return False
     if isinstance(value, str):
         return _is_like(value, text)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) == text
     (plain,) = jsonable({"": value}).values()
     return (plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)) == text
 

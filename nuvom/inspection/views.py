@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import asdict
 
 from nuvom.core.text import mask_text
-from nuvom.errors import PayloadError
 from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.scheduler.record import fire_of
 
@@ -23,9 +22,16 @@ if TYPE_CHECKING:
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
     from nuvom.discovery.entries import TaskEntry
     from nuvom.errors import NuvomError
-    from nuvom.inspection.inspector import Inspector
 
 SHORT_ID = 8
+END_WORDS = {
+    "WorkerDied": "worker lost",
+    "TimeoutError": "timed out",
+    "JobExpired": "expired",
+    "TaskNotFound": "no such task",
+    "Discard": "discarded",
+}
+"""What people read for types of errors that say how a job ended, not what its code raised."""
 
 
 def short_id(job_id: str) -> str:
@@ -96,37 +102,6 @@ def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
     }
 
 
-def job_details(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
-    """Return everything about a job, with secrets masked."""
-    record = snapshot.record
-    args = kwargs = damage = progress = None
-    try:
-        args, kwargs = inspector.shown_arguments(record)
-    except PayloadError as error:
-        damage = error.what
-    if snapshot.progress is not None:
-        done, total, note = snapshot.progress
-        progress = {"done": done, "total": total, "note": mask_text(note)}
-    why = inspector.why(snapshot)
-    return {
-        **job_data(snapshot),
-        "args": args,
-        "kwargs": kwargs,
-        "damage": damage,
-        "result": inspector.shown_result(snapshot),
-        "error": error_data(snapshot.error, traceback=True),
-        "attempts": [attempt_data(attempt) for attempt in inspector.attempts(record.id)],
-        "progress": progress,
-        "why": None if why is None else why._asdict(),
-        "timeout_secs": record.timeout_secs,
-        "timeout_policy": record.timeout_policy,
-        "unique_key": record.unique_key,
-        **inspector.links(snapshot)._asdict(),
-        "deliveries": record.deliveries,
-        "lease_epoch": record.lease_epoch,
-    }
-
-
 def attempt_data(attempt: Attempt) -> dict[str, Any]:
     """Return one closed attempt."""
     return {
@@ -160,6 +135,33 @@ def status_text(snapshot: JobSnapshot, now: float) -> str:
     if status == "RUNNING":
         return " ".join((status, *_running_text(snapshot, now)))
     return status
+
+
+def status_badge(snapshot: JobSnapshot, now: float) -> str:
+    """Return what stands beside the status in a list: ``retry 2, in 14 s``, ``62 %``, or ``""``."""
+    record, status, error = snapshot.record, snapshot.status, snapshot.error
+    if status == "PENDING":
+        is_later = record.run_at > now
+        when = ago(record.run_at, now) if is_later else "due"
+        return f"retry {record.attempt}, {when}" if record.attempt else when * is_later
+    if status == "RUNNING" and snapshot.progress is not None:
+        share = progress_share(snapshot.progress)
+        return f"{snapshot.progress[0]:g}" if share is None else f"{share:.0%}".replace("%", " %")
+    return "" if error is None else END_WORDS.get(error.type, "")
+
+
+def progress_share(progress: tuple[float, float | None, str]) -> float | None:
+    """Return how much is done, from 0 to 1; None if the task tells no total."""
+    done, total, _ = progress
+    return min(1.0, max(0.0, done / total)) if total else None
+
+
+def arguments_text(named: Mapping[str, Any], most: int = 200) -> str:
+    """Return arguments by name in one line, such as ``order_id=7, lang="de"``, cut off there."""
+    text, rest = "", iter(named.items())
+    while len(text) <= most and (one := next(rest, None)) is not None:
+        text += f"{', ' * bool(text)}{one[0]}={_literal(one[1])}"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _running_text(snapshot: JobSnapshot, now: float) -> Iterator[str]:

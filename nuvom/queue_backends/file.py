@@ -189,6 +189,10 @@ class FileJobQueue(TableQueue):
         else:
             self._stage(table, operation, operation)
 
+    def revision(self) -> int:
+        """Return where the log ends, which no rewrite of it sets back; see the contract."""
+        return self.turn(lambda _: self._place)
+
     def _stage(
         self, table: Table, operation: Operation | Change, written: Operation | Change
     ) -> None:
@@ -433,7 +437,8 @@ class FileJobQueue(TableQueue):
     def store_size(self) -> StoreSize:
         """Return the size of the log and of the disk it is on, in bytes."""
         used = self.turn(lambda _: self._log.size)
-        disk = shutil.disk_usage(self.directory)
+        there = next(one for one in (self.directory, *self.directory.parents) if one.exists())
+        disk = shutil.disk_usage(there)
         return StoreSize(used, disk.free, disk.total)
 
     def schedules(self) -> TableSchedules:

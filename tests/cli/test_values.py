@@ -15,7 +15,8 @@ import click
 import pytest
 
 from nuvom.cli.annotations import Converter
-from nuvom.cli.params import call_of, span
+from nuvom.cli.calls import call_of
+from nuvom.cli.params import span
 from nuvom.config.settings import Settings
 from nuvom.discovery.stub import signature_of
 from nuvom.errors import InvalidArguments

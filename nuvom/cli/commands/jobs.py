@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes, params, tables
+from nuvom.cli.calls import changes_of
 from nuvom.cli.commands.run import interruptible, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
@@ -21,6 +22,7 @@ from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.overview import job_details
 from nuvom.job import WaitProgress, wait_for_final
 from nuvom.registry.signature import Binder
 from nuvom.scheduler.record import fire_of
@@ -177,7 +179,7 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
     out = invocation.out
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
-    data = views.job_details(inspector, snapshot)
+    data = job_details(inspector, snapshot)
     if out.as_json or form == "json":
         out.json("nuvom.job/1", data)
     elif form == "raw":
@@ -504,8 +506,11 @@ def _edited_call(
     if saved == (shown_args, shown_kwargs):
         invocation.out.say("Nothing was changed, so no job was made.")
         return None
-    called = make_record(runtime, entry, inspector.edited_arguments(old, *saved))
-    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
+    try:
+        call = inspector.edited_arguments(old, *saved)
+    except ValueError as error:
+        raise InvalidArguments(entry.name, str(error), signature=entry.signature) from None
+    return changes_of(make_record(runtime, entry, call))
 
 
 def _parsed(task: str, edited: str) -> tuple[list[Any], dict[str, Any]]:

@@ -14,6 +14,7 @@ from nuvom.contrib.dashboard.access import SIGN_IN
 from nuvom.contrib.dashboard.api import openapi
 from nuvom.contrib.dashboard.events import EventStream, server_is_ending
 from nuvom.contrib.dashboard.forms import (
+    ARGUMENTS_BYTES,
     CSRF,
     FORM_BYTES,
     MESSAGE,
@@ -25,7 +26,18 @@ from nuvom.contrib.dashboard.forms import (
     visit_of,
 )
 from nuvom.contrib.dashboard.guards import RequestGuard
-from nuvom.contrib.dashboard.pages import overview, queues
+from nuvom.contrib.dashboard.pages import (
+    audit,
+    errors,
+    job,
+    jobs,
+    overview,
+    queues,
+    schedules,
+    system,
+    tasks,
+    workers,
+)
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
 from nuvom.contrib.dashboard.visit import Done, Page, Visit
@@ -46,7 +58,20 @@ if TYPE_CHECKING:
 
 PAGES: dict[str, Callable[[Visit], Page]] = {
     "/": overview.overview,
+    "/jobs": jobs.jobs,
+    "/jobs/chosen": jobs.chosen,
+    "/jobs/{id:path}": job.job,
+    "/errors": errors.errors,
+    "/tasks": tasks.tasks,
+    "/tasks/{name:path}": tasks.task,
     "/queues": queues.queues,
+    "/queues/{name:path}": queues.queue,
+    "/workers": workers.workers,
+    "/workers/{id:path}": workers.worker,
+    "/schedules": schedules.schedules,
+    "/schedules/{name:path}": schedules.schedule,
+    "/audit": audit.audit,
+    "/system": system.system,
 }
 """What each page shows. ``{name:path}`` may have slashes, as names of queues and tasks may."""
 
@@ -71,6 +96,8 @@ POSTS: dict[str, Post] = {
     "/jobs/{id:path}/cancel": Post(actions.job_form("cancel"), "cancel"),
     "/jobs/{id:path}/discard": Post(actions.job_form("discard"), "discard"),
     "/jobs/{id:path}/duplicate": Post(actions.duplicate, "repeat"),
+    "/jobs/{id:path}/repeat": Post(job.repeat, "repeat", ARGUMENTS_BYTES),
+    "/tasks/{name:path}/enqueue": Post(tasks.enqueue, "enqueue", ARGUMENTS_BYTES),
     "/errors/{fingerprint:path}/retry": Post(actions.group_form("retry"), "retry"),
     "/errors/{fingerprint:path}/discard": Post(actions.group_form("discard"), "discard"),
     "/queues/{name:path}/pause": Post(actions.pause_queue, "pause"),
@@ -104,7 +131,7 @@ def site_over(
     runtime: Callable[[], Runtime], is_ending: Callable[[], bool] = server_is_ending
 ) -> Site:
     """Return what all requests share; see ``Site``."""
-    return Site(runtime, is_ending, frame=frame)
+    return Site(runtime, is_ending)
 
 
 def build(
@@ -115,6 +142,7 @@ def build(
     Args:
         sign_in: How people without access can get it; None if that is not up to the dashboard.
     """
+    site.share(frame=frame)
     router = Router(routes(site, sign_in), default=_not_found)
     return RequestGuard(router, site, access, hosts=frozenset(hosts), sign_in=sign_in)
 
@@ -122,6 +150,7 @@ def build(
 def routes(site: Site, sign_in: SignIn | None = None) -> list[Route]:
     """Return all routes: the tests of permissions go through them."""
     found = [Route(path, _form(site, post), methods=["POST"]) for path, post in POSTS.items()]
+    found.append(Route("/jobs/{id:path}/result", _file(site, job.result_file)))
     found += [Route(path, _page(site, page)) for path, page in PAGES.items()]
     found += openapi.routes(site)
     found.append(Route("/healthz", _healthz))
@@ -151,6 +180,15 @@ def _page(site: Site, page: Callable[[Visit], Page]) -> Endpoint:
         if visit.message:
             response.delete_cookie(MESSAGE, path=cookie_path(request))
         return response
+
+    return answer
+
+
+def _file(site: Site, make: Callable[[Visit], Response]) -> Endpoint:
+    """Return what answers a request for a file that is made of what is stored."""
+
+    async def answer(request: Request) -> Response:
+        return await to_thread.run_sync(make, visit_of(site, request))
 
     return answer
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from nuvom.contrib.dashboard import readings
+from nuvom.contrib.dashboard.visit import route_path
+from nuvom.core.record import JobStatus
 from nuvom.discovery.manifest import tasks_or_nothing
 from nuvom.errors import InvalidSchedule
 from nuvom.inspection.overview import store_place
+from nuvom.inspection.search import Search
 from nuvom.scheduler.cron import zone_of as zone_named
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ WINDOWS = {
 """What ``?window=`` may be: its seconds, and its name for people."""
 
 _COUNTS_SECS = 1.0
-_MOST = 10_000
+_MOST = 10_000  # jobs of a queue and status that are counted for the navigation
+_MOST_GROUPS = 50
 _YEAR_SECS = 31_536_000
 _WEEK_DAYS = 7
 
@@ -54,9 +59,9 @@ PAGES = (
 )
 
 
-def number(count: int, most: int | None = None) -> str:
-    """Return a count for people: ``612,480``; ``10,000+`` if counting stopped there."""
-    return f"{count:,}+" if most is not None and count >= most else f"{count:,}"
+def number(count: int, *, is_more: bool = False) -> str:
+    """Return a count for people: ``612,480``; ``50,000+`` if there are more."""
+    return f"{count:,}{'+' if is_more else ''}"
 
 
 def counts(visit: Visit) -> Mapping[str, str]:
@@ -66,16 +71,16 @@ def counts(visit: Visit) -> Mapping[str, str]:
 
 def _counts(visit: Visit) -> dict[str, str]:
     inspector, settings = visit.inspector, visit.runtime.settings
-    queues = inspector.stats()
+    waiting = inspector.status_counts(_MOST).get(JobStatus.PENDING, (0, False))
     found = {
-        "/jobs": sum(one.waiting for one in queues),
-        "/errors": len(inspector.error_groups()),
-        "/queues": len(queues),
-        "/workers": sum(one.state != "silent" for one in inspector.workers()),
-        "/schedules": sum(1 for _ in inspector.schedules()),
-        "/tasks": len(tasks_or_nothing(settings.manifest_file)),
+        "/jobs": waiting,
+        "/errors": (groups := len(inspector.error_groups(_MOST_GROUPS)), groups >= _MOST_GROUPS),
+        "/queues": (len(readings.queues(visit)), False),
+        "/workers": (sum(one.state != "silent" for one in inspector.workers()), False),
+        "/schedules": (sum(1 for _ in inspector.schedules()), False),
+        "/tasks": (len(tasks_or_nothing(settings.manifest_file)), False),
     }
-    return {path: number(count, _MOST) for path, count in found.items() if count}
+    return {path: number(count[0], is_more=count[1]) for path, count in found.items() if count[0]}
 
 
 def place(visit: Visit) -> str:
@@ -92,8 +97,16 @@ def static(visit: Visit, name: str) -> str:
 
 def is_at(visit: Visit, path: str) -> bool:
     """Return whether the page that is shown belongs to an entry of the navigation."""
-    here = visit.request.url.path.removeprefix(visit.request.scope.get("root_path", "")) or "/"
+    here = route_path(visit.request.scope)
     return here == path or (path != "/" and here.startswith(f"{path}/"))
+
+
+def jobs(visit: Visit, **wanted: str) -> str:
+    """Return the address of the jobs that fit a search, such as ``status="DEAD", queue="mail"``."""
+    search = Search()
+    for name, value in wanted.items():
+        search = search.with_(name, value)
+    return visit.url("/jobs", q=search.text)
 
 
 def theme(visit: Visit) -> str:
@@ -115,6 +128,12 @@ def zone(visit: Visit) -> tzinfo:
         return zone_named(visit.request.cookies.get("nuvom_zone", "") or "UTC")
     except InvalidSchedule:
         return UTC
+
+
+def offset(visit: Visit, moment: float) -> float:
+    """Return how many seconds the browser's zone is ahead of UTC at a moment."""
+    found = datetime.fromtimestamp(moment, zone(visit)).utcoffset()
+    return 0.0 if found is None else found.total_seconds()
 
 
 def clock(visit: Visit, moment: float, shape: str = "%H:%M:%S") -> str:

@@ -44,4 +44,6 @@ def flow(visit: Visit, secs: int, queue: str | None = None) -> Flow:
 
 def concerns(visit: Visit) -> list[Check]:
     """Return what needs attention."""
-    return visit.site.kept("attention", _ATTENTION_SECS, lambda: list(attention(visit.runtime)))
+    return visit.site.kept(
+        "attention", _ATTENTION_SECS, lambda: list(attention(visit.runtime, visit.inspector))
+    )

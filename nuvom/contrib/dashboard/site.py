@@ -15,7 +15,9 @@ from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
 from nuvom.contrib.dashboard.events import StoreWatch
 from nuvom.core.text import mask_text
+from nuvom.errors import plural
 from nuvom.inspection import formats, views
+from nuvom.inspection.history import KeptHistory
 from nuvom.inspection.inspector import Inspector
 
 if TYPE_CHECKING:
@@ -56,25 +58,28 @@ class Site:
 
     Attributes:
         changes: Tells open pages of changes.
+        history: What was read of the history and changes no more.
         files: What browsers load, by name.
         stamp: A hash over all files, which is part of their addresses, so that they may be cached
             for ever.
     """
 
     def __init__(
-        self, runtime: Callable[[], Runtime], is_ending: Callable[[], bool], **shared: object
+        self,
+        runtime: Callable[[], Runtime],
+        is_ending: Callable[[], bool],
     ) -> None:
         self._runtime = runtime
-        self._kept: dict[Hashable, _Kept] = {}
-        self._lock = threading.Lock()
         self.changes = StoreWatch(lambda: Inspector(self.runtime).revision(), is_ending)
+        self.history = KeptHistory()
         self.files = _static_files()
         digest = sha256()
         for name, file in sorted(self.files.items()):
             digest.update(name.encode() + b"\0" + file.data)
         self.stamp = digest.hexdigest()[:12]
         self._templates = _environment()
-        self._templates.globals.update(shared)
+        self._kept: dict[Hashable, _Kept] = {}
+        self._lock = threading.Lock()
 
     @property
     def runtime(self) -> Runtime:
@@ -84,9 +89,9 @@ class Site:
         """
         return self._runtime()
 
-    def render(self, template: str, context: Mapping[str, object]) -> str:
-        """Return a page as HTML."""
-        return self._templates.get_template(template).render(site=self, **context)
+    def share(self, **values: object) -> None:
+        """Let all templates use some values, by name."""
+        self._templates.globals.update(values)
 
     def kept(self, key: Hashable, secs: float, read: Callable[[], T]) -> T:
         """Return what ``read`` returned at most ``secs`` ago, so that tabs share what they ask.
@@ -97,10 +102,10 @@ class Site:
             found = self._kept.setdefault(key, _Kept())
             self._forget(key)
         with found.lock:
-            now = self.runtime.clock.monotonic()
-            if found.until <= now:
+            clock = self.runtime.clock
+            if found.until <= clock.monotonic():
                 found.value = read()
-                found.until = self.runtime.clock.monotonic() + secs
+                found.until = clock.monotonic() + secs
             return cast("T", found.value)
 
     def _forget(self, key: Hashable) -> None:
@@ -108,6 +113,10 @@ class Site:
         self._kept[key] = self._kept.pop(key)
         while len(self._kept) > _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
+
+    def render(self, template: str, context: Mapping[str, object]) -> str:
+        """Return a page as HTML."""
+        return self._templates.get_template(template).render(site=self, **context)
 
     def static(self, name: str) -> Response:
         """Return a file that browsers load, or 404."""
@@ -129,11 +138,6 @@ def _static_files() -> dict[str, StaticFile]:
     }
 
 
-def _rate(per_min: float) -> str:
-    """Return jobs per minute for people: exact where there are few."""
-    return f"{per_min:,.0f}" if per_min >= 10 or not per_min else f"{per_min:.1f}"  # noqa: PLR2004
-
-
 def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HOME / "templates"),
@@ -148,7 +152,8 @@ def _environment() -> jinja2.Environment:
         rfc3339=formats.rfc3339,
         utc=formats.utc_text,
         number="{:,}".format,
-        rate=_rate,
+        plural=plural,
+        rate=formats.rate_text,
         short=views.short_id,
         mask=mask_text,
     )

@@ -80,7 +80,7 @@ class Visit:
     @property
     def inspector(self) -> Inspector:
         """Reads the store."""
-        return Inspector(self.site.runtime)
+        return Inspector(self.site.runtime, self.site.history)
 
     @property
     def now(self) -> float:

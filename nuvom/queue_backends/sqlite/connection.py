@@ -87,6 +87,7 @@ class Database:
         self._owes_flush = False  # this process committed something without a flush
         self._has_failed = False  # a flush failed: commits may not reach the device
         self._damage = ""  # what is wrong with the file; if set, nothing is written to it
+        self._watchers = 0  # how many there have been
         self._begin()
         drop_at_fork(self)
         rest_at_fork(self)
@@ -96,6 +97,7 @@ class Database:
         self._mutex = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []  # idle ones
+        self._watcher: sqlite3.Connection | None = None  # see ``changes``
         self._lending = threading.RLock()  # held during a fork
         self._users: set[object] = set()  # one token for each reader in use
         self.checkpointer = Checkpointer(self.path, self.connect, self._clock, self._note_failure)
@@ -195,6 +197,22 @@ class Database:
         rows = self.read(sql, parameters)
         return rows[0] if rows else None
 
+    def changes(self) -> tuple[int, int]:
+        """Return numbers that change with each commit of any process.
+
+        SQLite tells each connection only of the commits of others, so one is kept for this alone.
+        """
+        if self._writer is None and not self.path.exists():
+            return 0, 0
+        with self._mutex:
+            watcher = self._watcher
+            if watcher is None:
+                watcher = self._watcher = self._open_reader()
+                self._watchers += 1
+            query = partial(watcher.execute, "PRAGMA data_version")
+            ((version,),) = self._patiently(lambda: query().fetchall())
+            return self._watchers, version
+
     def connect(self) -> sqlite3.Connection:
         """Return a new connection with the store's pragmas; the caller closes it.
 
@@ -292,6 +310,9 @@ class Database:
             # SQLite flushes when the last connection closes, and ignores a failure.
             with suppress(NuvomError):
                 self._flush_log(writer)
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.close()
         while self._readers:
             self._readers.pop().close()
         if writer is not None:
@@ -324,8 +345,7 @@ class Database:
         """Forget the parent's connections and locks without touching them."""
         _inherited.extend(self._readers)
         _inherited.extend(self.checkpointer.connections)
-        if self._writer is not None:
-            _inherited.append(self._writer)
+        _inherited.extend(one for one in (self._writer, self._watcher) if one is not None)
         self._begin()
 
     # ---- waiting and errors -------------------------------------------------------------

@@ -127,6 +127,11 @@ _TABLES = (
 _EXPIRING = """CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (created_at + keep_secs)
     WHERE keep_secs IS NOT NULL"""
 
+# For readers: the jobs of each other status, newest first. A job that simply succeeds never has one
+# of these, so it pays nothing for it. It came after version 0.12, too.
+_OTHERS = """CREATE INDEX IF NOT EXISTS jobs_others ON jobs (status, seq, queue, attempt)
+    WHERE status > 2"""
+
 # Schedules came after version 0.12, whose processes need not know of them.
 _SCHEDULES = """CREATE TABLE IF NOT EXISTS schedules (
     name TEXT PRIMARY KEY,
@@ -154,6 +159,7 @@ _AUDIT = """CREATE TABLE IF NOT EXISTS audit (
 ) STRICT, WITHOUT ROWID"""
 _LATER = {
     "jobs_expiring": _EXPIRING,
+    "jobs_others": _OTHERS,
     "schedules": _SCHEDULES,
     "schedules_due": _SCHEDULES_DUE,
     "rollups": _ROLLUPS,

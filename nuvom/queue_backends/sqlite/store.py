@@ -95,7 +95,8 @@ class SQLiteStore:
         import shutil  # noqa: PLC0415  # only for inspection
 
         used = sum(file_bytes(f"{self.db.path}{end}") for end in ("", "-wal"))
-        disk = shutil.disk_usage(self.db.path.parent)
+        there = next(one for one in self.db.path.parents if one.exists())  # before the first job
+        disk = shutil.disk_usage(there)
         return StoreSize(used, disk.free, disk.total)
 
     @property

@@ -36,6 +36,12 @@ _MARKS = {
     "dead": "dead",
     "parked": "parked",
 }
+_JOBS = {  # the jobs that it is about: their status, and what the subject is the name of
+    "dead": ("DEAD", "queue"),
+    "parked": ("PARKED", "task"),
+    "slow": ("RUNNING", "task"),
+    "orphans": ("RUNNING", ""),
+}
 NONE = "\N{EN DASH}"  # no value
 _EXAMPLE = "tasks.add"  # the task that ``nuvom init`` writes
 
@@ -85,12 +91,13 @@ def overview(visit: Visit) -> Page:
         return Page("start.html", {"steps": _steps(visit)})
     word = frame.window(visit)
     flow = readings.flow(visit, frame.WINDOWS[word][0])
+    concerns = sorted(readings.concerns(visit), key=lambda one: one.level != "fail")
     project = figures.project(visit.inspector, readings.recent(visit), found)
     return Page(
         "overview.html",
         {
             "figures": _figures(visit, project),
-            "concerns": [_concern(visit, one, found) for one in readings.concerns(visit)],
+            "concerns": [_concern(visit, one, found) for one in concerns],
             "queues": found,
             "window": word,
             **flow_context(visit, flow, word),
@@ -145,9 +152,11 @@ def _figures(visit: Visit, found: ProjectFigures) -> list[Figure]:
             f"{found.ready:,}",
             "",
             f"{share} in {found.busiest}" if found.busiest else "no job waits for a worker",
-            _jobs(visit, "status:PENDING"),
+            frame.jobs(visit, status="PENDING"),
         ),
-        Figure("Running", f"{found.running:,}", slots, workers, _jobs(visit, "status:RUNNING")),
+        Figure(
+            "Running", f"{found.running:,}", slots, workers, frame.jobs(visit, status="RUNNING")
+        ),
         Figure("Scheduled", f"{found.scheduled:,}", "", "wait for their time"),
         Figure("Waiting to retry", f"{found.retrying:,}", "", "after a failed attempt"),
         _failed(visit, found),
@@ -164,10 +173,6 @@ def _failed(visit: Visit, found: ProjectFigures) -> Figure:
     text = f"{share * 100:.2g} % of {found.ended:,}" if found.ended else "no job has ended"
     href = visit.url("/errors", window="24h")
     return Figure("Failed, 24 h", f"{found.failed:,}", "", text, href)
-
-
-def _jobs(visit: Visit, query: str) -> str:
-    return visit.url("/jobs", q=query)
 
 
 # ---- what needs attention --------------------------------------------------------------------
@@ -206,20 +211,17 @@ def _button(visit: Visit, check: Check) -> dict[str, str]:
     name = check.subject
     if check.kind == "paused" and visit.may("pause"):
         return {"button": "Resume", "post": f"/queues/{name}/resume"}
-    found = {
-        **dict.fromkeys(("paused", "unserved", "behind"), ("Show queue", f"/queues/{name}", "")),
-        **dict.fromkeys(("silent", "other_code"), ("Show worker", f"/workers/{name}", "")),
-        "dead": ("Show jobs", "/jobs", f"status:DEAD queue:{name}"),
-        "parked": ("Show jobs", "/jobs", f"status:PARKED task:{name}"),
-        "slow": ("Show jobs", "/jobs", f"status:RUNNING task:{name}"),
-        "orphans": ("Show jobs", "/jobs", "status:RUNNING"),
-    }.get(check.kind)
+    if check.kind in _JOBS:
+        status, of = _JOBS[check.kind]
+        wanted = {"status": status, **({of: name} if of else {})}
+        return {"button": "Show jobs", "path": frame.jobs(visit, **wanted)}
+    if check.kind in ("silent", "other_code"):
+        return {"button": "Show worker", "path": visit.url(f"/workers/{name}")}
+    if check.name == "queues" and name:
+        return {"button": "Show queue", "path": visit.url(f"/queues/{name}")}
     if check.name == "schedules":
-        found = ("Show schedules", "/schedules", "")
-    if found is None:
-        return {}
-    label, path, query = found
-    return {"button": label, "path": visit.url(path, q=query)}
+        return {"button": "Show schedules", "path": visit.url("/schedules")}
+    return {}
 
 
 # ---- a project without jobs ------------------------------------------------------------------

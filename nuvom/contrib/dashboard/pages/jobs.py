@@ -1,0 +1,188 @@
+"""Jobs: those that match a search, page by page, and what can be done to all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nuvom.contrib.dashboard.visit import Page
+from nuvom.core.record import FINAL, JobStatus
+from nuvom.core.transitions import RETRYABLE
+from nuvom.errors import InvalidSearch, PayloadError
+from nuvom.inspection import views
+from nuvom.inspection.search import Search, parse_search
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.core.record import JobSnapshot
+    from nuvom.inspection.inspector import Count, Inspector
+
+SIZES = (25, 50, 100, 200)
+_USUAL_SIZE = 50
+_MOST_BYTES = 65_536  # of arguments that a list shows the beginning of
+_MOST_COUNTED = 10_000
+_COUNTING_SECS = 2.0
+
+ALLOWED = {
+    "retry": RETRYABLE,
+    "cancel": frozenset(JobStatus) - FINAL,
+    "discard": FINAL,
+}
+"""In which statuses each action can be done to a job."""
+
+
+class Row(NamedTuple):
+    """A job in the list."""
+
+    job: JobSnapshot
+    badge: str
+    arguments: str
+    took: float | None
+    can: tuple[str, ...]
+
+
+class Tab(NamedTuple):
+    """A status above the list: how many jobs have it, and the search for them."""
+
+    word: str
+    number: str
+    q: str
+    is_current: bool
+
+
+class Typed(NamedTuple):
+    """What stands in the search box.
+
+    Attributes:
+        search: What the table shows.
+        text: What was typed and cannot be understood, or "".
+        error: Why not, or "".
+    """
+
+    search: Search
+    text: str = ""
+    error: str = ""
+
+
+def typed_search(visit: Visit) -> Typed:
+    """Return the search of the address.
+
+    ``q`` may be there twice: the search so far, and what was added in the box. If that makes no
+    sense, the search so far stays.
+    """
+    parts = [one for one in visit.request.query_params.getlist("q") if one.strip()]
+    try:
+        return Typed(parse_search(" ".join(parts)))
+    except InvalidSearch as error:
+        wrong = error
+    try:
+        return Typed(parse_search(" ".join(parts[:-1])), parts[-1], f"{wrong.what} {wrong.fix}")
+    except InvalidSearch:
+        return Typed(Search(), " ".join(parts), f"{wrong.what} {wrong.fix}")
+
+
+def jobs(visit: Visit) -> Page:
+    """Show the jobs that match ``?q=``, newest first."""
+    typed, inspector = typed_search(visit), visit.inspector
+    search, size, now = typed.search, _size(visit), visit.now
+    found = inspector.search(search, before=visit.asked("before") or None, limit=size)
+    rows = [row_of(inspector, one, now) for one in found.jobs]
+    here = {"q": search.text, "size": visit.asked("size"), "compact": visit.asked("compact")}
+    return Page(
+        "jobs.html",
+        {
+            "typed": typed,
+            "tokens": list(tokens_of(search)),
+            "tabs": list(_tabs(search, inspector.status_counts())),
+            "rows": rows,
+            "found": found,
+            "here": here,
+            "size": size,
+            "sizes": SIZES,
+            "is_whole": found.next_before is None and not visit.asked("before"),
+            "wider": Search(search.conditions[:-1]).text if search.conditions else None,
+        },
+    )
+
+
+def chosen(visit: Visit) -> Page:
+    """Ask what to do to all jobs that match: how many there are now, up to the newest of them."""
+    search = typed_search(visit).search
+    counts = dict.fromkeys(ALLOWED, 0)
+    newest, seen, is_more = "", 0, False
+    for one in matching(visit.inspector, search):
+        newest = newest or one.record.id
+        seen += 1
+        for action, statuses in ALLOWED.items():
+            counts[action] += one.status in statuses
+        if seen == _MOST_COUNTED:
+            is_more = True
+            break
+    asked = visit.asked("do")
+    context = {"search": search, "counts": counts, "upto": newest, "seen": seen}
+    return Page("chosen.html", {**context, "is_more": is_more, "asked": asked})
+
+
+def matching(inspector: Inspector, search: Search) -> Iterator[JobSnapshot]:
+    """Yield the jobs that match, newest first, as far as they are found in limited time."""
+    before: str | None = None
+    while True:
+        found = inspector.search(search, before=before, limit=1000, secs=_COUNTING_SECS)
+        yield from found.jobs
+        before = found.next_before
+        if before is None or found.is_partial:
+            return
+
+
+def row_of(inspector: Inspector, job: JobSnapshot, now: float) -> Row:
+    """Return a job as the list shows it."""
+    can = tuple(action for action, statuses in ALLOWED.items() if job.status in statuses)
+    started_at, finished_at = views.job_times(job)
+    taken = views.took(started_at, now if job.status is JobStatus.RUNNING else finished_at)
+    return Row(job, views.status_badge(job, now), arguments_of(inspector, job), taken, can)
+
+
+def arguments_of(inspector: Inspector, job: JobSnapshot) -> str:
+    """Return the beginning of a job's arguments in one line."""
+    record = job.record
+    size = len(bytes(record.args)) + len(bytes(record.kwargs))
+    if size > _MOST_BYTES:
+        return f"{size:,} bytes"
+    try:
+        return views.arguments_text(inspector.named_arguments(record))
+    except PayloadError:
+        return "cannot be read"
+
+
+def _size(visit: Visit) -> int:
+    asked = visit.asked("size")
+    return min(max(int(asked), 1), SIZES[-1]) if asked.isdecimal() else _USUAL_SIZE
+
+
+def tokens_of(search: Search) -> Iterator[tuple[str, str, str]]:
+    """Yield name, values and the search without it for each condition."""
+    for one in search.conditions:
+        values = ",".join(one.values)
+        name = one.text.removesuffix(values) if one.text.endswith(values) else ""
+        yield name, one.text[len(name) :], search.without(one).text
+
+
+def _tabs(search: Search, counts: dict[JobStatus, Count]) -> Iterator[Tab]:
+    current = search.values("status")
+    n, is_more = sum(one.n for one in counts.values()), any(one.is_more for one in counts.values())
+    yield Tab("All", _counted(n, is_more=is_more), search.without("status").text, not current)
+    for status in JobStatus:
+        count = counts.get(status)
+        shown = "" if count is None else _counted(count.n, is_more=count.is_more)
+        q = search.with_("status", status).text
+        yield Tab(str(status), shown, q, status in current)
+
+
+def _counted(n: int, *, is_more: bool) -> str:
+    return f"{n // 1000}k+" if is_more and n >= 1000 else f"{n:,}{'+' * is_more}"  # noqa: PLR2004  # a k
+
+
+def condition(name: str, value: str) -> str:
+    """Return the search for one value of a name, however it is spelled."""
+    return Search().with_(name, value).text
