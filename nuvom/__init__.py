@@ -17,7 +17,7 @@ from nuvom.task import task
 
 if TYPE_CHECKING:
     from nuvom import events, sdk
-    from nuvom.contrib import asgi
+    from nuvom.contrib import asgi, dashboard
     from nuvom.core.record import JobRecord, JobStatus, StoredError
     from nuvom.execution.attempts import current_job
     from nuvom.hooks import (
@@ -56,7 +56,12 @@ _HOMES = {
     "schedules": "nuvom.scheduler.schedule",
     "task_by_name": "nuvom.sdk",
 }
-_MODULES = {"asgi": "nuvom.contrib.asgi", "events": "nuvom.events", "sdk": "nuvom.sdk"}
+_MODULES = {
+    "asgi": "nuvom.contrib.asgi",
+    "dashboard": "nuvom.contrib.dashboard",
+    "events": "nuvom.events",
+    "sdk": "nuvom.sdk",
+}
 
 __all__ = [
     "AsyncTask",
@@ -78,6 +83,7 @@ __all__ = [
     "before_each_job",
     "configure",
     "current_job",
+    "dashboard",
     "enqueue",
     "errors",
     "events",

@@ -174,6 +174,16 @@ class InvalidAddress(ConfigError):
         super().__init__(url=url)
 
 
+class CannotListen(ConfigError):
+    """A server cannot listen at an address: mostly because another program does."""
+
+    message = "Nothing can be served at {address}: {reason}."
+    remedy = "Choose another port: --port 8322. Or stop the program that uses this one."
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(reason.rstrip("."), address=address)
+
+
 class ProjectNotFound(ConfigError):
     """There is no Nuvom project in the working directory or above it."""
 

@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from nuvom.core.options import NO_CALL_OPTIONS, CallOptions
-from nuvom.discovery.stub import annotation_text, definition_of
-from nuvom.errors import InvalidArguments, TaskNotImportable, plural
+from nuvom.discovery.stub import annotation_text
+from nuvom.errors import InvalidArguments, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from inspect import Parameter, Signature
 
     from nuvom.core.record import JobRecord
-    from nuvom.discovery.entries import TaskEntry
-    from nuvom.runtime import Runtime
 
     Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -109,22 +106,6 @@ def _value(parameter: Parameter, word: str) -> Any:  # noqa: ANN401  # what the 
     except (ValueError, InvalidOperation):
         msg = f"{parameter.name} cannot be {word!r}: it is a {name}"
         raise ValueError(msg) from None
-
-
-def make_record(
-    runtime: Runtime, entry: TaskEntry, call: Call, options: CallOptions = NO_CALL_OPTIONS
-) -> JobRecord:
-    """Return the record of a call, checked against the manifest's signature but not yet stored.
-
-    Raises: TaskNotImportable, InvalidArguments, NotStorable, PayloadTooLarge.
-    """
-    if not entry.importable:
-        repair = f"Move it to the top level of its module ({entry.place}); nothing was enqueued."
-        is_inside = "<locals>" in entry.qualname
-        reason = "it is defined inside a function" if is_inside else "importing does not define it"
-        raise TaskNotImportable(entry.name, reason, repair)
-    args, kwargs = call
-    return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
 
 
 def changes_of(called: JobRecord) -> dict[str, Any]:

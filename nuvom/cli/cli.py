@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "demo": Entry("checks:demo", "Take a ten-second tour in a temporary folder."),
         "init": Entry("scaffold:init", "Turn this folder into a project with a first task."),
         "dev": Entry("workers:dev", "Run a worker that reloads when your code changes."),
+        "dashboard": Entry("checks:dashboard", "Serve the web dashboard of the project."),
         "doctor": Entry("checks:doctor", "Check settings, tasks, store and workers."),
     },
     "Tasks and jobs": {
@@ -38,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "run": Entry("run:run_", "Enqueue a job; with --wait, print its result."),
         "wait": Entry("jobs:wait", "Wait for jobs to finish."),
         "status": Entry("checks:status", "Show what needs attention, or the status of a job."),
+        "top": Entry("checks:top", "Watch the project in the terminal, and act on it."),
         "why": Entry("jobs:why", "Say why a job is not running."),
         "inspect": Entry("jobs:inspect_", "Show everything about a job."),
         "history": Entry("jobs:history", "List the newest jobs."),
@@ -71,7 +73,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
-FOREGROUND = frozenset({"dev", "runscheduler", "runworker"})
+FOREGROUND = frozenset({"dashboard", "dev", "runscheduler", "runworker"})
 ERROR_SCHEMA = "nuvom.error/1"
 ERRORS_PAGE = "docs/errors.md"
 COMPLETE_VARIABLE = "_NUVOM_COMPLETE"

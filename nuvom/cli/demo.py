@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
+
 from nuvom.cli import exit_codes, tables
 from nuvom.cli.commands.scaffold import write_project
 from nuvom.cli.output import one_line, quoted
+from nuvom.cli.project import dashboard_beside
 from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import JobStatus
@@ -27,6 +32,7 @@ from nuvom.worker import Worker
 if TYPE_CHECKING:
     from nuvom.cli.context import Invocation
     from nuvom.cli.output import Output
+    from nuvom.contrib.dashboard.server import DashboardServer
     from nuvom.core.record import JobSnapshot
     from nuvom.job import Job
     from nuvom.scheduler.schedule import Schedule
@@ -155,18 +161,34 @@ def _run_in(out: Output, root: Path, *, kept: Path | None) -> int:
     runtime = build_runtime(load(root, overrides={"task_import": "lazy"}, environ={}))
     before = use_runtime(runtime)
     worker = Worker(runtime, threads=4, scheduler=True)
-    started = runtime.clock.monotonic()
-    try:
+    with ExitStack() as stack:
+        stack.callback(use_runtime, before)
+        stack.callback(runtime.stop)
         worker.start()
-        try:
-            schedule, expected = start_schedule(runtime.clock.now()), enqueue()
-            pairs = _watch(out, runtime, expected, schedule)
-        finally:
-            worker.stop()
-            worker.join()
-    finally:
-        runtime.stop()
-        use_runtime(before)
+        stack.callback(worker.join)
+        stack.callback(worker.stop)
+        return _toured(out, runtime, kept, _dashboard(out, runtime, stack))
+
+
+def _dashboard(out: Output, runtime: Runtime, stack: ExitStack) -> DashboardServer | None:
+    """Serve the dashboard, if it is installed and somebody is there to look at it."""
+    is_watched = out.out.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+    if not is_watched or out.as_json or out.quiet:
+        return None
+    server = dashboard_beside(runtime)
+    if server is not None:
+        stack.callback(server.stop)
+        out.text(f"Dashboard: {server.sign_in_url}\n")
+    return server
+
+
+def _toured(
+    out: Output, runtime: Runtime, kept: Path | None, dashboard: DashboardServer | None
+) -> int:
+    """Run the jobs, tell how they ended, and return the exit code."""
+    started = runtime.clock.monotonic()
+    schedule, expected = start_schedule(runtime.clock.now()), enqueue()
+    pairs = _watch(out, runtime, expected, schedule)
     secs = runtime.clock.monotonic() - started
     fired = len(pairs) - len(expected)
     is_good = fired == FIRES and all(one.is_met_by(snapshot) for one, snapshot in pairs)
@@ -186,6 +208,9 @@ def _run_in(out: Output, root: Path, *, kept: Path | None) -> int:
         jobs_text = f"{plural(len(expected), 'job')} and {plural(fired, 'fire')} of a schedule"
         out.text(f"\n{jobs_text} ended as expected, in {duration(secs)}.")
     _show_next_steps(out, kept)
+    if dashboard is not None:
+        out.text("\nThe dashboard stays up until you press a key.")
+        click.getchar()
     return exit_codes.OK if is_good else exit_codes.FAILED
 
 

@@ -8,14 +8,16 @@ error explains which file should define it and what hides it there.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuvom.config.address import StoreAddress
 from nuvom.config.project import find_root, import_roots, require_root, root_or_here
 from nuvom.config.sources import Loaded, load
+from nuvom.core.options import NO_CALL_OPTIONS
 from nuvom.discovery.explain import why_no_task
 from nuvom.discovery.manifest import (
     by_any_name,
@@ -25,12 +27,15 @@ from nuvom.discovery.manifest import (
     write_manifest,
 )
 from nuvom.discovery.scan import Hints, scan
+from nuvom.discovery.stub import definition_of
 from nuvom.errors import (
     AmbiguousTask,
+    MissingExtra,
     ProjectNotFound,
     QueueNotFound,
     TaskHidden,
     TaskNotFound,
+    TaskNotImportable,
     plural,
 )
 from nuvom.events import default_bus
@@ -46,7 +51,12 @@ if TYPE_CHECKING:
 
     from nuvom.cli.context import Invocation
     from nuvom.config.settings import Settings
+    from nuvom.contrib.dashboard.server import DashboardServer
+    from nuvom.core.options import CallOptions
+    from nuvom.core.record import JobRecord
     from nuvom.discovery.entries import TaskEntry
+
+    Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 _LEVELS = ("WARNING", "INFO", "DEBUG")
 
@@ -141,6 +151,16 @@ def _loaded(invocation: Invocation, root: Path) -> Loaded:
     if out.verbosity:
         context.call_on_close(subscribe_logging(default_bus, get_logger(), level))
     return loaded
+
+
+def dashboard_beside(runtime: Runtime) -> DashboardServer | None:
+    """Serve the dashboard beside the work of this process; None if its extra is not installed."""
+    try:
+        module = import_module("nuvom.contrib.dashboard.server")
+    except MissingExtra:
+        return None
+    server: DashboardServer = module.start_beside(runtime)
+    return server
 
 
 # ---- tasks ------------------------------------------------------------------------------
@@ -247,3 +267,22 @@ def known_queues(inspector: Inspector, settings: Settings) -> set[str]:
     entries = manifest_or_nothing(settings)
     named = {str(entry.options.get("queue", "default")) for entry in entries}
     return {"default", *named, *(stats.queue for stats in inspector.stats())}
+
+
+# ---- calls of tasks ---------------------------------------------------------------------
+
+
+def make_record(
+    runtime: Runtime, entry: TaskEntry, call: Call, options: CallOptions = NO_CALL_OPTIONS
+) -> JobRecord:
+    """Return the record of a call, checked against the manifest's signature but not yet stored.
+
+    Raises: TaskNotImportable, InvalidArguments, NotStorable, PayloadTooLarge.
+    """
+    if not entry.importable:
+        repair = f"Move it to the top level of its module ({entry.place}); nothing was enqueued."
+        is_inside = "<locals>" in entry.qualname
+        reason = "it is defined inside a function" if is_inside else "importing does not define it"
+        raise TaskNotImportable(entry.name, reason, repair)
+    args, kwargs = call
+    return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)

@@ -10,6 +10,7 @@ times and sizes are compared several times a second.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -18,21 +19,24 @@ from typing import TYPE_CHECKING, Any
 from nuvom.cli import exit_codes
 from nuvom.cli.output import quoted
 from nuvom.cli.processes import StopSignals, WorkerProcess, worker_command, worker_options
-from nuvom.cli.project import folder_or_root, load_settings, require_marker
+from nuvom.cli.project import dashboard_beside, folder_or_root, load_settings, require_marker
 from nuvom.cli.supervisor import WorkerPool
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.auto_register import refresh
 from nuvom.discovery.ignore import IgnoreRules
 from nuvom.discovery.parser import syntax_tree
 from nuvom.discovery.walker import Walker
-from nuvom.errors import plural
+from nuvom.errors import NuvomError, plural
+from nuvom.runtime import build_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from nuvom.cli.context import Invocation
+    from nuvom.cli.output import Output
     from nuvom.config.settings import Settings
+    from nuvom.config.sources import Loaded
 
     Snapshot = dict[str, tuple[int, int]]
 
@@ -45,18 +49,42 @@ _CHILD_SETTINGS = {
 }
 
 
-def serve(invocation: Invocation, **options: Any) -> int:  # as click parsed them
+def serve(invocation: Invocation, *, shows: bool = False, **options: Any) -> int:
     """Run worker children until a signal comes; return the exit code.
 
+    Args:
+        shows: Whether to serve the dashboard as well, if it is installed.
+        options: As click parsed them.
     Raises: ProjectNotFound: this is not a project, and no task makes it one.
     """
     signals = invocation.signals or StopSignals().install()
-    settings = load_settings(invocation, folder_or_root(invocation)).settings
+    loaded = load_settings(invocation, folder_or_root(invocation))
+    settings = loaded.settings
     count = options.get("processes") or settings.processes
     reloader = Reloader(invocation, settings, worker_options(options), count)
     signals.connect(reloader.pool.stop, reloader.pool.abort, reloader.pool.restart)
-    reloader.run()
+    with _dashboard(invocation.out, loaded) if shows else nullcontext():
+        reloader.run()
     return signals.exit_code or exit_codes.OK
+
+
+@contextmanager
+def _dashboard(out: Output, loaded: Loaded) -> Iterator[None]:
+    """Serve the dashboard meanwhile, if it is installed, from the store that the workers use."""
+    if loaded.settings.queue_backend == "memory":  # which no other process can see
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            runtime = build_runtime(loaded, allow_project_plugins=False)
+        except NuvomError as error:
+            out.warn(f"No dashboard: {error.what}")
+        else:
+            stack.callback(runtime.stop)
+            if (server := dashboard_beside(runtime)) is not None:
+                stack.callback(server.stop)
+                out.say(f"Dashboard: {server.sign_in_url}")
+        yield
 
 
 class Reloader:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nuvom._version import __version__
 from nuvom.core.record import JobStatus
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
-from nuvom.errors import plural
+from nuvom.errors import JobNotFound, PayloadError, plural
 from nuvom.inspection import figures, views
 from nuvom.inspection.formats import ago, duration, rfc3339
 from nuvom.inspection.inspector import COUNTED_JOBS, Inspector
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.declared import declared_by
+from nuvom.scheduler.trigger import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from nuvom.config.settings import Settings
+    from nuvom.core.record import JobSnapshot
     from nuvom.core.views import WorkerInfo
     from nuvom.discovery.entries import TaskEntry
     from nuvom.runtime import Runtime
@@ -95,10 +99,86 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
         },
         "failures": {
             "jobs": sum(one.count for one in groups),
+            "groups": len(groups),
             "latest": [views.group_data(one) for one in groups[:_LATEST]],
         },
         "attention": [one._asdict() for one in attention(runtime, inspector)],
     }
+
+
+def schedule_data(one: ScheduleRecord) -> dict[str, Any]:
+    """Return a schedule as a list element: without arguments and jobs."""
+    rule = one.rule
+    return {
+        "name": one.name,
+        "task": one.task,
+        "description": describe(rule),
+        "state": one.state,
+        "at": rfc3339(rule.at),
+        "interval_secs": rule.interval,
+        "cron": rule.cron,
+        "timezone_name": rule.timezone_name,
+        "next_at": rfc3339(one.next_at) if one.state == "active" else None,
+        "last_at": rfc3339(one.last_at),
+        "fired": one.fired,
+        "missed": one.missed,
+        "skipped": one.skipped,
+        "origin": one.origin,
+        "paused_by": one.paused_by,
+        "paused_at": rfc3339(one.paused_at),
+        "disabled": one.disabled,
+    }
+
+
+def schedule_details(
+    inspector: Inspector,
+    one: ScheduleRecord,
+    *,
+    times: Iterable[datetime],
+    jobs: Iterable[JobSnapshot],
+) -> dict[str, Any]:
+    """Return everything about a schedule, with secrets masked.
+
+    Args:
+        times: Its next fire times.
+        jobs: Those of its latest jobs that are not pruned; see ``latest_jobs``.
+    """
+    args = kwargs = damage = None
+    try:
+        args, kwargs = inspector.shown_arguments(one.job)
+    except PayloadError as error:
+        damage = error.what
+    rule = one.rule
+    return {
+        **schedule_data(one),
+        "id": one.id,
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "queue": one.job.queue,
+        "priority": one.job.priority,
+        "expires_secs": one.expires_secs,
+        "misfire": rule.misfire,
+        "misfire_max": rule.misfire_max,
+        "grace_secs": rule.grace,
+        "overlap": rule.overlap,
+        "jitter_secs": rule.jitter,
+        "start": rfc3339(rule.start),
+        "end": rfc3339(rule.end),
+        "created_at": rfc3339(one.created_at),
+        "waiting_at": rfc3339(one.waiting_at),
+        "next": [rfc3339(at.timestamp()) for at in times],
+        "jobs": [views.job_data(job) for job in jobs],
+    }
+
+
+def latest_jobs(inspector: Inspector, one: ScheduleRecord) -> list[JobSnapshot]:
+    """Return the latest jobs of a schedule that are not pruned, newest first."""
+    found = []
+    for job_id in reversed(one.recent):
+        with suppress(JobNotFound):
+            found.append(inspector.look(job_id))
+    return [job for job in found if job is not None]
 
 
 def _workers(_: Runtime, inspector: Inspector) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from nuvom.queue_backends.table_queue import TableQueue
 from nuvom.queue_backends.table_schedules import TableSchedules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from nuvom.core.clock import Waitable
     from nuvom.core.record import JobRecord
@@ -61,6 +61,7 @@ class MemoryJobQueue(TableQueue):
         self.arrivals = self.endings = self.plannings = 0
         self._sleepers: set[object] = set()
         self._version = 0
+        self._changes = 0
 
     def turn(self, action: Callable[[Table], T], *, durable: bool = False) -> T:
         del durable
@@ -72,7 +73,12 @@ class MemoryJobQueue(TableQueue):
             return action(table)
 
     def do(self, table: Table, operation: Operation | Change) -> None:
+        self._changes += 1
         table.apply(operation)
+
+    def revision(self) -> Hashable:
+        """Return how many changes there have been; see the contract."""
+        return self._changes
 
     # Notified before the change is made: a woken thread gets the lock only afterwards.
 

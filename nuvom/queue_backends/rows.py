@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -121,10 +122,11 @@ class Known(Struct, tag="known", omit_defaults=True, gc=False):
 
 
 class Paused(Struct, tag="paused", omit_defaults=True, gc=False):
-    """A queue was paused, or resumed when ``by`` is None."""
+    """A queue was paused, or resumed when ``by`` is None; ``at`` in seconds since the epoch."""
 
     queue: str
     by: str | None
+    at: float | None = None
 
 
 class Booted(Struct, tag="booted", omit_defaults=True, gc=False):
@@ -257,6 +259,10 @@ class Heap:
         self.count -= len(taken)
         return taken
 
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows, mostly in order; one that left and came back may be yielded twice."""
+        return (entry[2] for entry in chain(self._line, self._late) if self._holds(entry))
+
     def __iter__(self) -> Iterator[Row]:
         """Yield all rows, in no particular order."""
         # A row that left and came back may have two entries; yield it once.
@@ -291,10 +297,11 @@ class QueueRows:
     A claim that leaves out some tasks need not look at their jobs.
     """
 
-    __slots__ = ("counts", "paused_by", "ready", "suspects")
+    __slots__ = ("counts", "paused_at", "paused_by", "ready", "suspects")
 
     def __init__(self) -> None:
         self.paused_by: str | None = None
+        self.paused_at: float | None = None
         self.reset()
 
     def reset(self) -> None:

@@ -350,7 +350,8 @@ class Table:
         self._let_go(known.owner)
 
     def _pause(self, paused: Paused, _: int) -> None:
-        self.queues[paused.queue].paused_by = paused.by
+        queue = self.queues[paused.queue]
+        queue.paused_by, queue.paused_at = paused.by, paused.at
 
     def _boot(self, *_: object) -> None:
         self.is_fresh_boot = True
@@ -382,7 +383,7 @@ class Table:
         if self.is_fresh_boot:
             yield Booted()
         for name, queue in self.queues.items():
-            yield Paused(name, queue.paused_by)
+            yield Paused(name, queue.paused_by, queue.paused_at)
         yield from self.rows.values()
         yield from (Kept(job_id, seen) for job_id, seen in self.kept.items())
         yield from (holder.known for holder in self.holders.values())

@@ -19,9 +19,16 @@ from msgspec.structs import replace
 
 from nuvom.core import transitions
 from nuvom.core.ids import valid_name
-from nuvom.core.record import FINAL, JobStatus, StoredError
+from nuvom.core.record import FINAL, JobStatus
 from nuvom.core.transitions import FAILURES, WAITING, Change, LostDelivery
-from nuvom.core.views import ErrorGroup, QueueStats, failure_group
+from nuvom.core.views import (
+    RECENT_FAILURES,
+    ErrorGroup,
+    JobScan,
+    QueueStats,
+    error_group,
+    failure_group,
+)
 from nuvom.errors import NuvomError
 from nuvom.queue_backends.rows import (
     Added,
@@ -29,6 +36,7 @@ from nuvom.queue_backends.rows import (
     Claimed,
     Condensed,
     Counted,
+    Heap,
     Known,
     Paused,
     Progressed,
@@ -280,7 +288,7 @@ class TableQueue(StoreQueue):
         was_paused = known is not None and known.paused_by is not None
         if was_paused or by is not None:
             self.tell_control()
-            self.do(table, Paused(queue, by))
+            self.do(table, Paused(queue, by, None if by is None else self.now()))
         return was_paused
 
     @in_turn(durable=True)
@@ -382,15 +390,8 @@ class TableQueue(StoreQueue):
         limit: int = 100,
     ) -> list[JobSnapshot]:
         """Return jobs, newest first; see the contract."""
-        wanted = frozenset(statuses)
-        fitting = (
-            row
-            for row in _older_than(table, before)
-            if (not wanted or row.record.status in wanted)
-            and queue in (None, row.record.queue)
-            and task in (None, row.record.func_name)
-        )
-        return [seen(row) for row in islice(fitting, limit)]
+        fits = _fitting(statuses, queue, task)
+        return [seen(row) for row in islice(filter(fits, _older_than(table, before)), limit)]
 
     @in_turn()
     def closed_attempts(self, table: Table, job_id: str) -> list[Attempt]:
@@ -403,6 +404,30 @@ class TableQueue(StoreQueue):
         """Return PARKED jobs of ``tasks``; see the contract."""
         fitting = (row for row in table.parked.values() if row.record.func_name in tasks)
         return [seen(row) for row in islice(fitting, limit)]
+
+    @in_turn()
+    def scan(
+        self,
+        table: Table,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+        within: int = 10_000,
+    ) -> JobScan:
+        """Do as ``page`` within a number of stored jobs; see the contract."""
+        fits, looked_at, last = _fitting(statuses, queue, task), 0, before
+        found: list[JobSnapshot] = []
+        for row in islice(_older_than(table, before), within):
+            looked_at, last = looked_at + 1, row.record.id
+            if fits(row):
+                found.append(seen(row))
+            if len(found) == limit:
+                break
+        is_end = looked_at < within and len(found) < limit
+        return JobScan(found, None if is_end else last, looked_at)
 
     @property
     def parked_tasks(self) -> dict[str, int]:
@@ -431,14 +456,16 @@ class TableQueue(StoreQueue):
 
     @in_turn()
     def stats(self, table: Table, most: int | None = None) -> list[QueueStats]:
-        """Return counts for each queue, by name; the table keeps all of them."""
-        del most
+        """Return counts for each queue, by name; the table keeps them.
+
+        With ``most`` it looks for the oldest among so many ready jobs of a queue.
+        """
         self.promote(table)
         later: Counter[tuple[str, bool]] = Counter(
             (row.record.queue, row.record.attempt > 0) for row in table.scheduled
         )
         return [
-            _stats(name, queue, scheduled=later[name, False], retrying=later[name, True])
+            _stats(name, queue, (later[name, False], later[name, True]), most)
             for name, queue in sorted(table.queues.items())
         ]
 
@@ -511,16 +538,28 @@ def _older_than(table: Table, before: str | None) -> Iterator[Row]:
     return (row for row in rows if row.ref < known.ref)
 
 
-def _failures(table: Table) -> Iterator[Row]:
-    """Yield FAILED and DEAD jobs, newest first."""
-    return (row for row in reversed(table.rows.values()) if row.record.status in FAILURES)
-
-
-def _stats(name: str, queue: QueueRows, *, scheduled: int, retrying: int) -> QueueStats:
-    counts = queue.counts
-    ready = (
-        row.record for heap in chain(queue.ready.values(), queue.suspects.values()) for row in heap
+def _fitting(
+    statuses: Iterable[JobStatus], queue: str | None, task: str | None
+) -> Callable[[Row], bool]:
+    """Return whether a row belongs to a page; see the contract."""
+    wanted = frozenset(statuses)
+    return lambda row: (
+        (not wanted or row.record.status in wanted)
+        and queue in (None, row.record.queue)
+        and task in (None, row.record.func_name)
     )
+
+
+def _failures(table: Table) -> list[Row]:
+    """Return FAILED and DEAD jobs, newest first."""
+    found = (row for row in table.failed if row.record.status in FAILURES)
+    return sorted(found, key=attrgetter("ref"), reverse=True)
+
+
+def _stats(name: str, queue: QueueRows, later: tuple[int, int], most: int | None) -> QueueStats:
+    counts, (scheduled, retrying) = queue.counts, later
+    heaps = chain(queue.ready.values(), queue.suspects.values())
+    ready = (row.record for row in islice(chain.from_iterable(map(Heap.rows, heaps)), most))
     return QueueStats(
         queue=name,
         ready=counts[JobStatus.PENDING] - scheduled - retrying,
@@ -534,6 +573,7 @@ def _stats(name: str, queue: QueueRows, *, scheduled: int, retrying: int) -> Que
         cancelled=counts[JobStatus.CANCELLED],
         oldest_ready_at=min((max(one.created_at, one.run_at) for one in ready), default=None),
         paused_by=queue.paused_by,
+        paused_at=queue.paused_at,
     )
 
 
@@ -542,16 +582,16 @@ def _fingerprint(row: Row) -> str:
 
 
 def _group(fingerprint: str, rows: list[Row]) -> ErrorGroup:
-    newest = max(rows, key=attrgetter("ref"))
-    times = [row.finished_at or 0.0 for row in rows]
-    error = newest.error or StoredError(str(newest.record.status), "")
-    return ErrorGroup(
+    """Return a group of failures, which are given newest first."""
+    newest, oldest = rows[0], rows[-1]
+    return error_group(
+        newest.record.status,
+        newest.error,
         fingerprint=fingerprint,
         func_name=newest.record.func_name,
-        type=error.type,
-        message=error.message,
         count=len(rows),
-        first_at=min(times),
-        last_at=max(times),
+        first_at=oldest.finished_at or 0.0,
+        last_at=newest.finished_at or 0.0,
         example_id=newest.record.id,
+        recent=tuple(row.finished_at or 0.0 for row in rows[:RECENT_FAILURES]),
     )

@@ -196,7 +196,7 @@ def on_postgres(project: Path) -> Iterator[dict[str, str]]:
 
 def test_what_a_postgresql_server_promises(on_postgres: dict[str, str]) -> None:
     assert promises(**on_postgres) == {
-        "schema version 4": ("ok", "the tables fit this Nuvom"),
+        "schema version 5": ("ok", "the tables fit this Nuvom"),
         "durability full": ("ok", "an acknowledged job survives a crash of the server"),
     }
     weaker = promises(**on_postgres, durability="normal")

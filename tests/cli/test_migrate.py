@@ -36,9 +36,9 @@ def test_the_tables_are_made_once(schema: str) -> None:
     dry = invoke("migrate", "--dry-run")
     assert f'CREATE TABLE "{schema}".jobs' in dry.out
     assert invoke("queues").code != 0, "it was no dry run"
-    assert "is at version 4 now (it was at 0)" in invoke("migrate").out
+    assert "is at version 5 now (it was at 0)" in invoke("migrate").out
     assert invoke("queues").code == 0
-    assert "is at version 4; its functions were renewed" in invoke("migrate").out
+    assert "is at version 5; its functions were renewed" in invoke("migrate").out
 
 
 def test_tables_of_an_earlier_version_keep_their_jobs(schema: str) -> None:
@@ -55,7 +55,7 @@ def test_tables_of_an_earlier_version_keep_their_jobs(schema: str) -> None:
     refused = invoke("queues")
     assert refused.code != 0
     assert "its tables are of an earlier version (1, not 4)" in refused.err
-    assert "is at version 4 now (it was at 1)" in invoke("migrate").out
+    assert "is at version 5 now (it was at 1)" in invoke("migrate").out
     assert invoke("queues", "--json").json["queues"][0]["ready"] == 1
 
 

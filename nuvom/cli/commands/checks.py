@@ -1,4 +1,4 @@
-"""``nuvom status``, ``doctor``, ``demo``, ``torture``: how jobs, a setup, engine and disk do.
+"""``nuvom status``, ``top``, ``dashboard``, ``doctor``, ``demo``, ``torture``: how a project does.
 
 What they call is heavy and help does not need it, so it is imported only when they run.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from datetime import datetime
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -20,7 +23,7 @@ from nuvom.cli.commands.queues import queues_table
 from nuvom.cli.context import Invocation, command
 from nuvom.cli.output import Table, clean, one_line, quoted
 from nuvom.cli.params import FOLDER, format_option, job_ids
-from nuvom.cli.project import project_root, reader
+from nuvom.cli.project import project_root, reader, writer
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import plural
 from nuvom.inspection import views
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nuvom.cli.output import Output
+    from nuvom.contrib.top.sources import Source
     from nuvom.inspection.inspector import Inspector
     from nuvom.runtime import Runtime
     from nuvom.testing.torture import TortureReport
@@ -164,6 +168,87 @@ def _failures_text(failures: dict[str, Any], now: float) -> str:
     at = datetime.fromisoformat(last["last_at"]).timestamp()
     jobs = plural(failures["jobs"], "job")
     return f"{jobs}; latest: {last['func_name']}, {last['type']}, {ago(at, now)}"
+
+
+# ---- top ----------------------------------------------------------------------------------
+
+
+@command()
+@click.option("--once", is_flag=True, help="Print the state once and exit; works with --json.")
+@click.option("--read-only", is_flag=True, help="Leave out the keys that change something.")
+@click.option("--url", metavar="URL", help="Read from the dashboard at URL, not from the store.")
+@click.option(
+    "--token",
+    metavar="[TOKEN]",
+    prompt=True,
+    prompt_required=False,
+    hide_input=True,
+    help="The token for that dashboard; without a value, you are asked for it.",
+)
+def top(
+    invocation: Invocation, *, once: bool, read_only: bool, url: str | None, token: str | None
+) -> None:
+    """Watch jobs, queues, workers, schedules and errors in the terminal, and act on them.
+
+    Press ? for the keys. This needs the extra: pip install 'nuvom[top]'. Without it you see
+    the newest jobs, and there are no keys.
+    """
+    out = invocation.out
+    if not (once or (out.out.is_terminal and sys.stdin is not None and sys.stdin.isatty())):
+        raise click.UsageError("nuvom top needs a terminal. For one snapshot, add --once.")
+    source = _source(invocation, url, token, changes=not (once or read_only))
+    if once:
+        import_module("nuvom.contrib.top.plain").show_once(out, source)
+    elif find_spec("textual") is None:
+        import_module("nuvom.contrib.top.plain").watch(out, source)
+    else:
+        import_module("nuvom.contrib.top.app").run(source, read_only=read_only)
+
+
+def _source(invocation: Invocation, url: str | None, token: str | None, *, changes: bool) -> Source:
+    """Return where ``nuvom top`` reads."""
+    sources = import_module("nuvom.contrib.top.sources")
+    found: Source
+    if url is None:
+        found = sources.StoreSource(*(writer if changes else reader)(invocation))
+        return found
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise click.UsageError(f"--url is an address such as http://127.0.0.1:8787, not {url!r}.")
+    found = sources.ApiSource(url, token or "")
+    return found
+
+
+# ---- dashboard ----------------------------------------------------------------------------
+
+
+@command()
+@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Listen here.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8321, show_default=True, help="0: any free."
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="NUVOM_DASHBOARD_TOKEN",
+    help="Let in whoever has it; programs send it too. Better: set NUVOM_DASHBOARD_TOKEN.",
+)
+@click.option("--allow-actions", is_flag=True, help="Let people change jobs, queues and workers.")
+@click.option(
+    "--allow-host",
+    metavar="NAME",
+    multiple=True,
+    help="Also answer under this name, as behind a proxy; may be repeated.",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
+def dashboard(invocation: Invocation, /, **options: Any) -> int:
+    """Serve the web dashboard of the project until you stop it.
+
+    It prints an address that lets you in once, and is read-only unless --allow-actions is given.
+    For other machines it needs --host and a token (exit 8 without). This needs the extra:
+    pip install 'nuvom[dashboard]'.
+    """
+    code: int = import_module("nuvom.contrib.dashboard.server").serve(invocation, **options)
+    return code
 
 
 # ---- doctor -----------------------------------------------------------------------------

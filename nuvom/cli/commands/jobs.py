@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes, params, tables
-from nuvom.cli.calls import changes_of, make_record
+from nuvom.cli.calls import changes_of
 from nuvom.cli.commands.run import interruptible, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
-from nuvom.cli.project import find_task, full_name, reader, require_known, writer
+from nuvom.cli.project import find_task, full_name, make_record, reader, require_known, writer
 from nuvom.core.record import JobStatus
-from nuvom.core.text import mask_text
 from nuvom.core.transitions import RENAMABLE, home_of
 from nuvom.discovery.stub import definition_of
-from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, PayloadError, Refused
+from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.inspection.inspector import Inspector
@@ -179,7 +178,7 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
     out = invocation.out
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
-    data = _inspected(inspector, snapshot)
+    data = views.job_details(inspector, snapshot)
     if out.as_json or form == "json":
         out.json("nuvom.job/1", data)
     elif form == "raw":
@@ -192,34 +191,6 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
         if reason is not None:
             out.text("")
             _show_reason(out, reason)
-
-
-def _inspected(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
-    record = snapshot.record
-    args = kwargs = damage = progress = None
-    try:
-        args, kwargs = inspector.shown_arguments(record)
-    except PayloadError as error:
-        damage = error.what
-    if snapshot.progress is not None:
-        done, total, note = snapshot.progress
-        progress = {"done": done, "total": total, "note": mask_text(note)}
-    return {
-        **views.job_data(snapshot),
-        "args": args,
-        "kwargs": kwargs,
-        "damage": damage,
-        "result": inspector.shown_result(snapshot),
-        "error": views.error_data(snapshot.error, traceback=True),
-        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
-        "progress": progress,
-        "timeout_secs": record.timeout_secs,
-        "timeout_policy": record.timeout_policy,
-        "unique_key": record.unique_key,
-        **inspector.links(snapshot)._asdict(),
-        "deliveries": record.deliveries,
-        "lease_epoch": record.lease_epoch,
-    }
 
 
 def _show(out: Output, snapshot: JobSnapshot, data: dict[str, Any], now: float) -> None:

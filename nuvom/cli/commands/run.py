@@ -10,10 +10,17 @@ import click
 
 from nuvom.cli import exit_codes
 from nuvom.cli.annotations import Converter
-from nuvom.cli.calls import call_of, make_record
+from nuvom.cli.calls import call_of
 from nuvom.cli.context import Command, Invocation, command
 from nuvom.cli.params import json_value, moment, queue_names, span, task_names, text
-from nuvom.cli.project import find_task, folder_or_root, known_queues, manifest_or_nothing, writer
+from nuvom.cli.project import (
+    find_task,
+    folder_or_root,
+    known_queues,
+    make_record,
+    manifest_or_nothing,
+    writer,
+)
 from nuvom.cli.tables import code_of, failure_text
 from nuvom.core.options import NO_CALL_OPTIONS, CallOptions, call_options
 from nuvom.discovery.stub import signature_of, unknown_options

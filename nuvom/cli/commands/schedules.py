@@ -23,9 +23,10 @@ from nuvom.cli.project import reader, writer
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.discovery.manifest import read_manifest, tasks_or_nothing, with_kept
 from nuvom.discovery.scan import Hints, scan
-from nuvom.errors import InvalidSchedule, JobNotFound, PayloadError, ScheduleNotFound, plural
+from nuvom.errors import InvalidSchedule, ScheduleNotFound, plural
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration, rfc3339
+from nuvom.inspection.overview import latest_jobs, schedule_data, schedule_details
 from nuvom.scheduler.cron import cron, next_change, zone_of
 from nuvom.scheduler.declared import NO_MANIFEST, Difference, declared_by, difference_in
 from nuvom.scheduler.record import ScheduleRule
@@ -105,7 +106,7 @@ def list_(invocation: Invocation) -> None:
         optional=("Missed", "Skipped"),
         spared=("Task", "Last", "Fired"),
     )
-    data = {"schedules": [_data(one) for one in found]}
+    data = {"schedules": [schedule_data(one) for one in found]}
     empty = 'No schedules yet. Make one in your code: task.schedule(cron="0 9 * * MON-FRI")'
     invocation.out.answer("nuvom.schedules/1", data, table, empty=empty)
     if found:
@@ -136,30 +137,6 @@ def _until(fire_at: float, now: float) -> str:
     return ago(fire_at, now) if fire_at > now else f"due {ago(fire_at, now)}"
 
 
-def _data(one: ScheduleRecord) -> dict[str, Any]:
-    """Return a schedule as a list element: without arguments and jobs."""
-    rule = one.rule
-    return {
-        "name": one.name,
-        "task": one.task,
-        "description": describe(rule),
-        "state": one.state,
-        "at": rfc3339(rule.at),
-        "interval_secs": rule.interval,
-        "cron": rule.cron,
-        "timezone_name": rule.timezone_name,
-        "next_at": rfc3339(one.next_at) if one.state == "active" else None,
-        "last_at": rfc3339(one.last_at),
-        "fired": one.fired,
-        "missed": one.missed,
-        "skipped": one.skipped,
-        "origin": one.origin,
-        "paused_by": one.paused_by,
-        "paused_at": rfc3339(one.paused_at),
-        "disabled": one.disabled,
-    }
-
-
 @schedule.command()
 @_name_argument
 @_count_option
@@ -171,45 +148,12 @@ def show(invocation: Invocation, name: str, count: int) -> None:
     handle, runtime, inspector = _found(invocation, name, reader)
     times = handle.next(count)
     one, out = handle.record, invocation.out
-    jobs = [job for job_id in reversed(one.recent) if (job := _look(inspector, job_id))]
-    args = kwargs = damage = None
-    try:
-        args, kwargs = inspector.shown_arguments(one.job)
-    except PayloadError as error:
-        damage = error.what
-    rule = one.rule
-    data = {
-        **_data(one),
-        "id": one.id,
-        "args": args,
-        "kwargs": kwargs,
-        "damage": damage,
-        "queue": one.job.queue,
-        "priority": one.job.priority,
-        "expires_secs": one.expires_secs,
-        "misfire": rule.misfire,
-        "misfire_max": rule.misfire_max,
-        "grace_secs": rule.grace,
-        "overlap": rule.overlap,
-        "jitter_secs": rule.jitter,
-        "start": rfc3339(rule.start),
-        "end": rfc3339(rule.end),
-        "created_at": rfc3339(one.created_at),
-        "waiting_at": rfc3339(one.waiting_at),
-        "next": [rfc3339(at.timestamp()) for at in times],
-        "jobs": [views.job_data(job) for job in jobs],
-    }
+    jobs = latest_jobs(inspector, one)
+    data = schedule_details(inspector, one, times=times, jobs=jobs)
     if out.as_json:
         out.json("nuvom.schedule/1", data)
     else:
         _show(out, one, data, jobs=jobs, now=store_of(runtime).clock.now())
-
-
-def _look(inspector: Inspector, job_id: str) -> JobSnapshot | None:
-    try:
-        return inspector.look(job_id)
-    except JobNotFound:  # it was pruned
-        return None
 
 
 def _show(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from msgspec.structs import asdict
 
 from nuvom.cli import exit_codes
 from nuvom.cli.context import Group, Invocation
@@ -24,6 +23,7 @@ from nuvom.discovery.manifest import (
 )
 from nuvom.discovery.scan import Hints, scan
 from nuvom.errors import InvalidManifest, plural
+from nuvom.inspection.views import task_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +178,7 @@ def list_tasks(invocation: Invocation) -> None:
     manifest = load_settings(invocation, project_root(invocation)).settings.manifest_file
     entries = read_manifest(manifest)
     listed = entries or ()
-    tasks = [{**asdict(entry), "dynamic_options": list(entry.dynamic_options)} for entry in listed]
+    tasks = [task_data(entry) for entry in listed]
     data = {"manifest": None if entries is None else manifest, "tasks": tasks}
     rows = [_row(entry) for entry in listed]
     table = Table(("Task", "Signature", "Queue", "Place"), rows, folded=("Place",))

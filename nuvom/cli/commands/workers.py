@@ -205,6 +205,9 @@ def dev(invocation: Invocation, /, **options: Any) -> int:
 
     When a file changes, tasks are discovered again and a new worker takes the next job; a job
     that is running finishes on the old code. A syntax error is shown and changes nothing.
+
+    With the extra nuvom[dashboard] it also serves the dashboard, for this machine alone, and
+    prints the address.
     """
-    code: int = import_module("nuvom.cli.reload").serve(invocation, **options)
+    code: int = import_module("nuvom.cli.reload").serve(invocation, shows=True, **options)
     return code

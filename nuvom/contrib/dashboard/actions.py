@@ -24,6 +24,7 @@ from nuvom.errors import (
     WorkerNotFound,
     plural,
 )
+from nuvom.inspection.search import parse_search
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.schedule import Schedule
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from nuvom.contrib.dashboard.visit import Visit
     from nuvom.core.record import JobSnapshot
+    from nuvom.inspection.search import Search
 
 T = TypeVar("T")
 CHUNK = 1000
@@ -196,18 +198,42 @@ def act_on_jobs(visit: Visit) -> Done:
     if do not in _VERBS:
         raise HttpError(422, f'There is no action "{do}".')
     visit.require(do)
-    seen_epochs = dict(map(_id_and_epoch, visit.form.getlist("id")))
-    ids = tuple(seen_epochs)
+    if "q" in visit.form:
+        return Done(told(do, _change_matching(visit, do)))
+    epochs = dict(map(_id_and_epoch, visit.form.getlist("id")))
 
     def act(chunk: Sequence[str]) -> list[bool]:
         found = [_found(visit, job_id) for job_id in chunk]
-        seen = [
-            one for one in found if one and one.record.lease_epoch == seen_epochs[one.record.id]
-        ]
-        done = dict(zip([one.record.id for one in seen], change_seen(visit, do, seen), strict=True))
+        seen = [one for one in found if one and one.record.lease_epoch == epochs[one.record.id]]
+        ids = [one.record.id for one in seen]
+        done = dict(zip(ids, change_seen(visit, do, seen), strict=True))
         return [done.get(job_id, False) for job_id in chunk]
 
+    ids = tuple(epochs)
     return Done(told(do, perform_on(visit, do, _heads(ids), chunks=_chunks(ids), act=act)))
+
+
+def _change_matching(visit: Visit, do: str) -> AuditEntry:
+    """Change all jobs that match a search and were there when the person looked."""
+    search, upto = parse_search(visit.form.get("q", "")), visit.form.get("upto", "")
+    if not upto:
+        raise HttpError(422, "The form has to send the id of the newest job, as upto.")
+    target = f"{search.text or 'all jobs'} up to {upto}"
+
+    def act(chunk: Sequence[JobSnapshot]) -> list[bool]:
+        return change_seen(visit, do, chunk)
+
+    return perform_on(visit, do, target, chunks=_matching(visit, search, upto), act=act)
+
+
+def _matching(visit: Visit, search: Search, upto: str) -> Iterator[list[JobSnapshot]]:
+    before: str | None = None
+    while True:
+        found = visit.inspector.search(search, before=before, limit=CHUNK)
+        yield [one for one in found.jobs if one.record.id <= upto]
+        if found.next_before is None:
+            return
+        before = found.next_before
 
 
 def _found(visit: Visit, job_id: str) -> JobSnapshot | None:
@@ -247,22 +273,22 @@ def told(do: str, entry: AuditEntry) -> str:
 
 def group_form(do: str) -> Callable[[Visit], Done]:
     """Return the function of ``POST /errors/{fingerprint}/retry`` or ``discard``."""
+    return lambda visit: Done(told(do, change_group(visit, do, visit.named("fingerprint"))))
 
-    def act(visit: Visit) -> Done:
-        fingerprint = visit.named("fingerprint")
-        visit.require(do)
-        ids = visit.inspector.failed_ids(fingerprint)
-        if not ids:
-            raise FailureNotFound(fingerprint, ())
 
-        def change(chunk: Sequence[str]) -> list[bool]:
-            found = [_found(visit, job_id) for job_id in chunk]
-            done = change_seen(visit, do, [one for one in found if one is not None])
-            return [*done, *[False] * (len(chunk) - len(done))]
+def change_group(visit: Visit, do: str, fingerprint: str) -> AuditEntry:
+    """Retry or discard all failures of one cause. Raises: FailureNotFound: there are none."""
+    visit.require(do)
+    ids = visit.inspector.failed_ids(fingerprint)
+    if not ids:
+        raise FailureNotFound(fingerprint, ())
 
-        return Done(told(do, perform_on(visit, do, fingerprint, chunks=_chunks(ids), act=change)))
+    def act(chunk: Sequence[str]) -> list[bool]:
+        found = [_found(visit, job_id) for job_id in chunk]
+        done = change_seen(visit, do, [one for one in found if one is not None])
+        return [*done, *[False] * (len(chunk) - len(done))]
 
-    return act
+    return perform_on(visit, do, fingerprint, chunks=_chunks(ids), act=act)
 
 
 # ---- queues, workers and schedules ------------------------------------------------------------
@@ -291,26 +317,36 @@ def pause_queue(visit: Visit) -> Done:
 
 def resume_queue(visit: Visit) -> Done:
     """Start jobs of a queue again."""
+    entry = resume(visit)
+    name = visit.named("name")
+    return Done(f"Queue {name} is resumed." if entry.done else f"Queue {name} was not paused.")
+
+
+def resume(visit: Visit) -> AuditEntry:
+    """Start jobs of the queue of the path again; skipped if it was not paused."""
     visit.require("pause")
     name = _queue(visit)
     target = f"{name} (resume)"
-    entry = perform(visit, "pause", target, [lambda: visit.runtime.control.resume(name)])
-    return Done(f"Queue {name} is resumed." if entry.done else f"Queue {name} was not paused.")
+    return perform(visit, "pause", target, [lambda: visit.runtime.control.resume(name)])
 
 
 def purge_queue(visit: Visit) -> Done:
     """Remove the waiting jobs of a queue, whose name the person has typed."""
-    visit.require("purge")
-    name = _queue(visit)
-    if visit.form.get("confirm", "").strip() != name:
-        raise HttpError(422, f'To remove its waiting jobs, type the name of the queue: "{name}".')
-    entry = purge(visit, name)
+    entry = purge(visit, visit.form.get("confirm", "").strip())
+    name = visit.named("name")
     return Done(f"Queue {name} is purged: {plural(entry.done, 'waiting job')} removed.")
 
 
-def purge(visit: Visit, name: str) -> AuditEntry:
-    """Remove the waiting jobs of a queue; the record counts them."""
-    control = visit.runtime.control
+def purge(visit: Visit, confirmed: str) -> AuditEntry:
+    """Remove the waiting jobs of the queue of the path; the record counts them.
+
+    Args:
+        confirmed: The name of the queue once more.
+    """
+    visit.require("purge")
+    name, control = _queue(visit), visit.runtime.control
+    if confirmed != name:
+        raise HttpError(422, f'To remove its waiting jobs, type the name of the queue: "{name}".')
     return perform_on(
         visit, "purge", name, chunks=[[name]], act=lambda _: [True] * control.purge(name)
     )
@@ -327,21 +363,25 @@ def worker_form(word: str) -> Callable[[Visit], Done]:
     """Return the function of ``POST /workers/{id}/quiet``, ``resume`` or ``stop``."""
 
     def tell(visit: Visit) -> Done:
-        worker_id = visit.named("id")
-        visit.require("worker")
-        found = [one for one in visit.inspector.processes() if one.id == worker_id]
-        if not found:
-            raise WorkerNotFound(worker_id)
-        if not found[0].obeys(word):
-            what = f"{short_id(worker_id)} is a scheduler, which runs no jobs and only knows stop"
-            raise Refused(what, "To keep a schedule from firing, pause the schedule.")
-        target = f"{worker_id} ({word})"
-        command = visit.runtime.control.command
-        if not perform(visit, "worker", target, [lambda: command(worker_id, word)]).done:
-            raise WorkerNotFound(worker_id)
-        return Done(f"Worker {short_id(worker_id)} {_WORKER_TEXTS[word]}.")
+        tell_worker(visit, word)
+        return Done(f"Worker {short_id(visit.named('id'))} {_WORKER_TEXTS[word]}.")
 
     return tell
+
+
+def tell_worker(visit: Visit, word: str) -> None:
+    """Send a command to the worker of the path. Raises: WorkerNotFound, Refused."""
+    visit.require("worker")
+    worker_id, command = visit.named("id"), visit.runtime.control.command
+    found = [one for one in visit.inspector.processes() if one.id == worker_id]
+    if not found:
+        raise WorkerNotFound(worker_id)
+    if not found[0].obeys(word):
+        what = f"{short_id(worker_id)} is a scheduler, which runs no jobs and only knows stop"
+        raise Refused(what, "To keep a schedule from firing, pause the schedule.")
+    target = f"{worker_id} ({word})"
+    if not perform(visit, "worker", target, [lambda: command(worker_id, word)]).done:
+        raise WorkerNotFound(worker_id)
 
 
 def _schedule(visit: Visit) -> Schedule:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import hmac
-import re
-import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl
 
-import anyio
 from anyio import to_thread
-from starlette.datastructures import ImmutableMultiDict
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 
-from nuvom.contrib.dashboard import actions, frame, signin
-from nuvom.contrib.dashboard.events import EventStream
-from nuvom.contrib.dashboard.guards import RIGHTS, RequestGuard
+from nuvom.contrib.dashboard import actions, frame
+from nuvom.contrib.dashboard.access import SIGN_IN
+from nuvom.contrib.dashboard.api import openapi
+from nuvom.contrib.dashboard.events import EventStream, server_is_ending
+from nuvom.contrib.dashboard.forms import (
+    ARGUMENTS_BYTES,
+    CSRF,
+    FORM_BYTES,
+    MESSAGE,
+    cookie_path,
+    leave_notice,
+    notice_for,
+    sent_form,
+    set_cookie,
+    visit_of,
+)
+from nuvom.contrib.dashboard.guards import RequestGuard
 from nuvom.contrib.dashboard.pages import (
     audit,
     errors,
@@ -32,29 +40,21 @@ from nuvom.contrib.dashboard.pages import (
 )
 from nuvom.contrib.dashboard.problems import HttpError
 from nuvom.contrib.dashboard.site import Site
-from nuvom.contrib.dashboard.visit import Done, Form, Page, Visit
+from nuvom.contrib.dashboard.visit import Done, Page, Visit
+from nuvom.errors import MissingExtra, NuvomError
+from nuvom.inspection.inspector import Inspector
 from nuvom.runtime import current_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import ASGIApp
 
-    from nuvom.contrib.dashboard.access import Access
-    from nuvom.contrib.dashboard.signin import SignIn
+    from nuvom.contrib.dashboard.access import Access, SignIn
+    from nuvom.runtime import Runtime
 
     Endpoint = Callable[[Request], Awaitable[Response]]
-
-FORM_BYTES = 64 * 1024
-ARGUMENTS_BYTES = 1024 * 1024  # of a form with a job's arguments
-BODY_SECS = 30.0  # for a body to arrive
-_MOST_FIELDS = 5000
-_CSRF, _MESSAGE = "nuvom_csrf", "nuvom_message"
-_MESSAGE_SECS = 60
-_MOST_MESSAGE = 2000  # characters
-_CSRF_FORM = re.compile(r"[\w-]{40,60}", re.ASCII)
 
 PAGES: dict[str, Callable[[Visit], Page]] = {
     "/": overview.overview,
@@ -124,7 +124,14 @@ def asgi(*, access: Access, hosts: Iterable[str] = ()) -> ASGIApp:
         hosts: Names under which the application is reached, besides ``localhost``: requests under
             other names are refused with status 421, since pages of other sites send them.
     """
-    return build(Site(current_runtime), access, hosts=hosts)
+    return build(site_over(current_runtime), access, hosts=hosts)
+
+
+def site_over(
+    runtime: Callable[[], Runtime], is_ending: Callable[[], bool] = server_is_ending
+) -> Site:
+    """Return what all requests share; see ``Site``."""
+    return Site(runtime, is_ending)
 
 
 def build(
@@ -145,11 +152,15 @@ def routes(site: Site, sign_in: SignIn | None = None) -> list[Route]:
     found = [Route(path, _form(site, post), methods=["POST"]) for path, post in POSTS.items()]
     found.append(Route("/jobs/{id:path}/result", _file(site, job.result_file)))
     found += [Route(path, _page(site, page)) for path, page in PAGES.items()]
+    found += openapi.routes(site)
+    found.append(Route("/healthz", _healthz))
+    found.append(Route("/readyz", _readyz(site)))
+    found.append(Route("/metrics", _Metrics(site).answer))
     found.append(Route("/events", _events(site)))
     found.append(Route("/static/{stamp}/{name:path}", _static(site)))
     if sign_in is not None:
-        found.append(Route(signin.PATH, _sign_in_page(site, sign_in)))
-        found.append(Route(signin.PATH, _sign_in_form(site, sign_in), methods=["POST"]))
+        found.append(Route(SIGN_IN, _sign_in_page(site, sign_in)))
+        found.append(Route(SIGN_IN, _sign_in_form(site, sign_in), methods=["POST"]))
     return found
 
 
@@ -164,10 +175,10 @@ def _page(site: Site, page: Callable[[Visit], Page]) -> Endpoint:
     """Return what answers a request: the page is made in a thread, since it reads the store."""
 
     async def answer(request: Request) -> Response:
-        visit = _visit(site, request, message=_notice_for(request))
+        visit = visit_of(site, request, message=notice_for(request))
         response = await to_thread.run_sync(_shown, visit, page)
         if visit.message:
-            response.delete_cookie(_MESSAGE, path=_cookie_path(request))
+            response.delete_cookie(MESSAGE, path=cookie_path(request))
         return response
 
     return answer
@@ -177,7 +188,7 @@ def _file(site: Site, make: Callable[[Visit], Response]) -> Endpoint:
     """Return what answers a request for a file that is made of what is stored."""
 
     async def answer(request: Request) -> Response:
-        return await to_thread.run_sync(make, _visit(site, request))
+        return await to_thread.run_sync(make, visit_of(site, request))
 
     return answer
 
@@ -187,24 +198,17 @@ def _form(site: Site, post: Post) -> Endpoint:
 
     async def answer(request: Request) -> Response:
         form = await sent_form(request, post.most)
-        visit = _visit(site, request, form=form)
+        visit = visit_of(site, request, form=form)
         if post.right or not visit.rights:
             visit.require(post.right)
         done = await to_thread.run_sync(post.call, visit)
         if isinstance(done, Page):
             return await to_thread.run_sync(_shown, visit, lambda _: done)
         response = RedirectResponse(done.to or visit.next, 303)
-        _set_cookie(request, response, _MESSAGE, _packed(done.message), max_age=_MESSAGE_SECS)
+        leave_notice(request, response, done.message)
         return response
 
     return answer
-
-
-def _visit(site: Site, request: Request, *, form: Form | None = None, message: str = "") -> Visit:
-    known = request.cookies.get(_CSRF, "")
-    csrf = known if _CSRF_FORM.fullmatch(known) else secrets.token_urlsafe(32)
-    rights = request.scope[RIGHTS]
-    return Visit(site, request, rights, csrf, message, form or Form(), site.changes.revision)
 
 
 def _shown(visit: Visit, page: Callable[[Visit], Page]) -> Response:
@@ -212,72 +216,9 @@ def _shown(visit: Visit, page: Callable[[Visit], Page]) -> Response:
     html = visit.site.render(template, {"visit": visit, **context})
     response = HTMLResponse(html, status)
     frame.remember(visit, response)
-    if visit.request.cookies.get(_CSRF) != visit.csrf:
-        _set_cookie(visit.request, response, _CSRF, visit.csrf)
+    if visit.request.cookies.get(CSRF) != visit.csrf:
+        set_cookie(visit.request, response, CSRF, visit.csrf)
     return response
-
-
-def _set_cookie(
-    request: Request, response: Response, name: str, value: str, *, max_age: int | None = None
-) -> None:
-    """Set a cookie that only this dashboard gets, never a script, nor with others' requests."""
-    is_secure = request.url.scheme == "https"
-    path = _cookie_path(request)
-    response.set_cookie(
-        name, value, max_age, path=path, secure=is_secure, httponly=True, samesite="strict"
-    )
-
-
-def _cookie_path(request: Request) -> str:
-    return request.scope.get("root_path") or "/"
-
-
-def _notice_for(request: Request) -> str:
-    """Return what the last action did; a page that reads itself again leaves it to the next one."""
-    packed = request.cookies.get(_MESSAGE, "")
-    if not packed or "hx-request" in request.headers:
-        return ""
-    try:
-        return urlsafe_b64decode(packed).decode()
-    except ValueError:
-        return ""
-
-
-def _packed(message: str) -> str:
-    return urlsafe_b64encode(message[:_MOST_MESSAGE].encode("utf-8", "replace")).decode()
-
-
-async def sent_form(request: Request, most: int) -> Form:
-    """Return the fields of a form. Raises: HttpError: it is none, or not of this dashboard."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise HttpError(415, "A form has to be sent as application/x-www-form-urlencoded.")
-    body = await sent_body(request, most)
-    try:
-        fields = parse_qsl(
-            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
-        )
-    except ValueError:
-        raise HttpError(400, "The form cannot be read.") from None
-    form: Form = ImmutableMultiDict(fields)
-    known = request.cookies.get(_CSRF, "")
-    if not known or not hmac.compare_digest(form.get("csrf", "").encode(), known.encode()):
-        what = "The form is not one that this dashboard has shown to you, so nothing was done."
-        raise HttpError(403, what, "Load the page again; it needs cookies.")
-    return form
-
-
-async def sent_body(request: Request, most: int) -> bytes:
-    """Return what was sent. Raises: HttpError: it is too long, or takes too long."""
-    found = bytearray()
-    with anyio.move_on_after(BODY_SECS) as limit:
-        async for part in request.stream():
-            found += part
-            if len(found) > most:
-                raise HttpError(413, f"More than {most // 1024} KiB were sent.")
-    if limit.cancelled_caught:
-        raise HttpError(408, f"The request did not arrive within {BODY_SECS:g} s.")
-    return bytes(found)
 
 
 def _events(site: Site) -> Callable[[Request], Awaitable[Any]]:
@@ -295,6 +236,48 @@ def _static(site: Site) -> Endpoint:
     return answer
 
 
+# ---- for those who watch the server -------------------------------------------------------------
+
+
+async def _healthz(_: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+def _readyz(site: Site) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        try:
+            await to_thread.run_sync(Inspector(site.runtime).revision)
+        except NuvomError:
+            return PlainTextResponse("not ok\n", 503)
+        return PlainTextResponse("ok\n")
+
+    return answer
+
+
+class _Metrics:
+    """``/metrics``: the text of the Prometheus plugin, made when it is first asked for."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._text: Callable[[], bytes] | None = None
+
+    async def answer(self, _: Request) -> Response:
+        text = await to_thread.run_sync(self._read)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _read(self) -> bytes:
+        if self._text is None:
+            try:
+                # Only here: the package behind it is one of its own.
+                plugin = import_module("nuvom.contrib.prometheus.plugin")
+            except MissingExtra as error:
+                raise HttpError(404, error.what, error.fix) from None
+            runtime = self._site.runtime
+            inspector = Inspector(runtime)
+            self._text = plugin.text_source(runtime, inspector, runtime.bus, runtime.clock)
+        return self._text()
+
+
 # ---- signing in -------------------------------------------------------------------------------
 
 
@@ -302,7 +285,7 @@ def _sign_in_page(site: Site, sign_in: SignIn) -> Endpoint:
     """Return what takes the token of the address that was printed, or shows a form for one."""
 
     async def answer(request: Request) -> Response:
-        visit = _visit(site, request)
+        visit = visit_of(site, request)
         given = visit.asked("token")
         if sign_in.is_signed_in(request):
             return RedirectResponse(_wanted(visit), 303)
@@ -315,7 +298,7 @@ def _sign_in_page(site: Site, sign_in: SignIn) -> Endpoint:
 
 def _sign_in_form(site: Site, sign_in: SignIn) -> Endpoint:
     async def answer(request: Request) -> Response:
-        visit = _visit(site, request, form=await sent_form(request, FORM_BYTES))
+        visit = visit_of(site, request, form=await sent_form(request, FORM_BYTES))
         return _entered(visit, sign_in, visit.form.get("token", "").strip())
 
     return answer
@@ -334,7 +317,7 @@ def _entered(visit: Visit, sign_in: SignIn, token: str) -> Response:
         problem = "This token is wrong, or was used before: the printed address works once."
         return _sign_in_shown(visit, sign_in, problem, 403)
     response = RedirectResponse(_wanted(visit), 303)
-    _set_cookie(visit.request, response, sign_in.cookie, session)
+    set_cookie(visit.request, response, sign_in.cookie, session)
     return response
 
 

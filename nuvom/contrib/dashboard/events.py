@@ -103,11 +103,11 @@ class StoreWatch:
                 self.look()
                 if self._listeners:
                     left_at = self._clock.monotonic()
-                if self._clock.wait(self._closing, _LOOK_SECS):
-                    self._tell(self.revision, is_over=True)
+                self._clock.wait(self._closing, _LOOK_SECS)
         finally:
             with self._lock:
-                self._thread, self.revision = None, ""
+                self._thread = None
+            self._tell("", is_over=True)  # whoever has come this very moment connects again
 
     def _ends_after(self, left_at: float) -> bool:
         is_left = self._clock.monotonic() - left_at > _LINGER_SECS

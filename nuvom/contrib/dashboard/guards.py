@@ -16,8 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from nuvom.contrib.dashboard import signin
-from nuvom.contrib.dashboard.access import rights_of
+from nuvom.contrib.dashboard.access import SIGN_IN, rights_of
 from nuvom.contrib.dashboard.problems import UNEXPECTED, HttpError, problem_of
 from nuvom.contrib.dashboard.visit import Visit, route_path
 from nuvom.errors import NuvomError
@@ -26,8 +25,7 @@ from nuvom.log import get_logger
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from nuvom.contrib.dashboard.access import Access
-    from nuvom.contrib.dashboard.signin import SignIn
+    from nuvom.contrib.dashboard.access import Access, SignIn
     from nuvom.contrib.dashboard.site import Site
 
 RIGHTS = "nuvom.rights"
@@ -108,7 +106,7 @@ class RequestGuard:
         path = route_path(request.scope)
         # A copy: the rights and the application are no business of who mounted this one.
         request.scope = {**request.scope, "app": self, RIGHTS: frozenset()}
-        if path.startswith("/static/") or (self._sign_in is not None and path == signin.PATH):
+        if path.startswith("/static/") or (self._sign_in is not None and path == SIGN_IN):
             return None
         rights = await rights_of(self._access, request)
         if rights is not None:
@@ -121,7 +119,7 @@ class RequestGuard:
             fix = "Open the address that nuvom dashboard has printed, or send its token."
             raise HttpError(401, "You are not signed in.", fix, www_authenticate="Bearer")
         visit = Visit(self._site, request, frozenset())
-        return RedirectResponse(visit.url(signin.PATH, next=visit.here()), 303)
+        return RedirectResponse(visit.url(SIGN_IN, next=visit.here()), 303)
 
     def _check_host(self, request: Request) -> None:
         given = request.headers.getlist("host")

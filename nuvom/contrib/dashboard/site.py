@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
-from nuvom.contrib.dashboard.events import StoreWatch, server_is_ending
+from nuvom.contrib.dashboard.events import StoreWatch
 from nuvom.core.text import mask_text
 from nuvom.errors import plural
 from nuvom.inspection import formats, views
@@ -54,6 +54,7 @@ class Site:
     Args:
         runtime: Returns the runtime whose store is shown; its owner stops it.
         is_ending: Whether the server is about to end.
+        shared: What all templates know, by name.
 
     Attributes:
         changes: Tells open pages of changes.
@@ -66,7 +67,7 @@ class Site:
     def __init__(
         self,
         runtime: Callable[[], Runtime],
-        is_ending: Callable[[], bool] = server_is_ending,
+        is_ending: Callable[[], bool],
     ) -> None:
         self._runtime = runtime
         self.changes = StoreWatch(lambda: Inspector(self.runtime).revision(), is_ending)

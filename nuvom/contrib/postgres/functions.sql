@@ -457,15 +457,17 @@ BEGIN
 END $$;
 
 -- Pause a queue, or resume it where p_by is null; returns whether it was paused.
-CREATE OR REPLACE FUNCTION nuvom.pause(p_queue text, p_by text) RETURNS boolean
+CREATE OR REPLACE FUNCTION nuvom.pause(p_queue text, p_by text, p_now float8) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     was text;
 BEGIN
     SELECT paused_by INTO was FROM nuvom.queues WHERE name = p_queue FOR UPDATE;
     IF p_by IS NOT NULL OR found THEN
-        INSERT INTO nuvom.queues (name, paused_by) VALUES (p_queue, p_by)
-            ON CONFLICT (name) DO UPDATE SET paused_by = excluded.paused_by;
+        INSERT INTO nuvom.queues (name, paused_by, paused_at)
+            VALUES (p_queue, p_by, CASE WHEN p_by IS NOT NULL THEN p_now END)
+            ON CONFLICT (name) DO UPDATE
+            SET paused_by = excluded.paused_by, paused_at = excluded.paused_at;
     END IF;
     PERFORM nuvom.bump();
     RETURN was IS NOT NULL;
@@ -555,8 +557,9 @@ RETURNS SETOF text LANGUAGE sql STABLE AS $$
 $$;
 
 -- The tables that hold jobs of these kinds say which they are: there may be few among many.
+-- Jobs, the newest first; p_lowest ends the walk through them, unless it is null.
 CREATE OR REPLACE FUNCTION nuvom.page(
-    p_kinds smallint[], p_queue text, p_task text, p_before text, p_limit int
+    p_kinds smallint[], p_queue text, p_task text, p_before text, p_limit int, p_lowest bigint
 ) RETURNS SETOF nuvom.seen LANGUAGE plpgsql STABLE AS $$
 DECLARE
     last bigint := (SELECT seq FROM nuvom.jobs WHERE id = p_before);
@@ -567,26 +570,44 @@ BEGIN
     IF p_kinds IS NULL THEN
         RETURN QUERY SELECT * FROM nuvom.seen s
             WHERE (last IS NULL OR s.seq < last) AND (p_queue IS NULL OR s.queue = p_queue)
-                AND (p_task IS NULL OR s.task = p_task)
+                AND (p_lowest IS NULL OR s.seq >= p_lowest) AND (p_task IS NULL OR s.task = p_task)
             ORDER BY s.seq DESC LIMIT p_limit;
         RETURN;
     END IF;
     RETURN QUERY SELECT s.* FROM nuvom.seen s WHERE s.seq IN (
         (SELECT d.seq FROM nuvom.done d WHERE d.status = ANY (p_kinds)
+                AND (p_lowest IS NULL OR d.seq >= p_lowest)
                 AND (last IS NULL OR d.seq < last) AND (p_queue IS NULL OR d.queue = p_queue)
                 AND (p_task IS NULL OR d.task = p_task)
             ORDER BY d.seq DESC LIMIT p_limit)
         UNION ALL
         (SELECT r.seq FROM nuvom.running r WHERE 1 = ANY (p_kinds)
+                AND (p_lowest IS NULL OR r.seq >= p_lowest)
                 AND (last IS NULL OR r.seq < last) AND (p_queue IS NULL OR r.queue = p_queue)
                 AND (p_task IS NULL OR r.task = p_task)
             ORDER BY r.seq DESC LIMIT p_limit)
         UNION ALL
         (SELECT w.seq FROM nuvom.waiting w WHERE w.kind = ANY (p_kinds)
+                AND (p_lowest IS NULL OR w.seq >= p_lowest)
                 AND (last IS NULL OR w.seq < last) AND (p_queue IS NULL OR w.queue = p_queue)
                 AND (p_task IS NULL OR w.task = p_task)
             ORDER BY w.seq DESC LIMIT p_limit))
         ORDER BY s.seq DESC LIMIT p_limit;
+END $$;
+
+-- The last of the next p_within jobs of a page, and how many they are.
+CREATE OR REPLACE FUNCTION nuvom.part_end(p_before text, p_within int)
+RETURNS TABLE (seq bigint, id text, jobs bigint) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    last bigint := (SELECT j.seq FROM nuvom.jobs j WHERE j.id = p_before);
+BEGIN
+    IF last IS NULL AND p_before IS NOT NULL THEN
+        last := (SELECT min(j.seq) FROM nuvom.jobs j WHERE j.id > p_before);
+    END IF;
+    RETURN QUERY SELECT e.seq, j.id, e.jobs
+        FROM (SELECT min(n.seq) AS seq, count(*) AS jobs FROM (SELECT j.seq FROM nuvom.jobs j
+            WHERE last IS NULL OR j.seq < last ORDER BY j.seq DESC LIMIT p_within) AS n) AS e
+        JOIN nuvom.jobs j ON j.seq = e.seq;
 END $$;
 
 CREATE OR REPLACE FUNCTION nuvom.stats(p_now float8)
@@ -601,16 +622,56 @@ LANGUAGE sql STABLE AS $$
     SELECT queue, status, false, false, count(*), NULL FROM nuvom.done GROUP BY 1, 2
 $$;
 
-CREATE OR REPLACE FUNCTION nuvom.error_groups(p_limit int)
-RETURNS TABLE (error_group text, jobs bigint, first_at float8, last_at float8, id text, task text,
-    status smallint, error bytea)
+-- As stats, with at most p_most jobs of each kind. Successes are looked for among the newest ended
+-- jobs alone; kind -1 is how many those are.
+CREATE OR REPLACE FUNCTION nuvom.stats_within(p_now float8, p_most int)
+RETURNS TABLE (queue text, kind smallint, was_tried boolean, is_later boolean, jobs bigint,
+    oldest float8)
 LANGUAGE sql STABLE AS $$
-    SELECT g.error_group, g.jobs, g.first_at, g.last_at, j.id, j.task, d.status, d.error
-    FROM (SELECT error_group, count(*) AS jobs, min(finished_at) AS first_at,
-            max(finished_at) AS last_at, max(seq) AS newest
-        FROM nuvom.done WHERE error_group IS NOT NULL GROUP BY 1) AS g
-    JOIN nuvom.done d ON d.seq = g.newest JOIN nuvom.jobs j ON j.seq = g.newest
-    ORDER BY g.last_at DESC LIMIT p_limit
+    SELECT w.queue, k.kind, w.attempt > 0, w.run_at > p_now, count(*),
+        min(greatest(w.created_at, w.run_at))
+        FROM unnest('{0,6,7,8}'::smallint[]) AS k (kind), LATERAL (
+            SELECT * FROM nuvom.waiting w WHERE w.kind = k.kind LIMIT p_most) AS w GROUP BY 1, 2, 3, 4
+    UNION ALL
+    SELECT r.queue, 1::smallint, false, false, count(*), NULL
+        FROM (SELECT r.queue FROM nuvom.running r LIMIT p_most) AS r GROUP BY 1
+    UNION ALL
+    SELECT d.queue, k.status, false, false, count(*), NULL
+        FROM unnest('{3,4,5}'::smallint[]) AS k (status), LATERAL (
+            SELECT d.queue FROM nuvom.done d WHERE d.status = k.status AND d.status <> 2
+            LIMIT p_most) AS d GROUP BY 1, 2
+    UNION ALL
+    SELECT d.queue, 2::smallint, false, false, count(*), NULL
+        FROM (SELECT d.queue FROM (
+                SELECT d.queue, d.status FROM nuvom.done d ORDER BY d.seq DESC LIMIT 2 * p_most) AS d
+            WHERE d.status = 2 LIMIT p_most) AS d GROUP BY 1
+    UNION ALL
+    SELECT '', -1::smallint, false, false, count(*), NULL
+        FROM (SELECT FROM nuvom.done LIMIT 2 * p_most) AS looked_at
+$$;
+
+-- Groups by the index alone, then the oldest and the newest job of each, and times of the latest.
+CREATE OR REPLACE FUNCTION nuvom.error_groups(p_limit int, p_times int)
+RETURNS TABLE (error_group text, jobs bigint, first_at float8, last_at float8, id text, task text,
+    status smallint, error bytea, recent float8[])
+LANGUAGE sql STABLE AS $$
+    SELECT g.error_group, g.jobs, g.first_at, g.last_at, j.id, j.task, g.status, g.error,
+        ARRAY(SELECT d.finished_at FROM nuvom.done d
+            WHERE d.error_group = g.error_group AND d.finished_at IS NOT NULL
+            ORDER BY d.seq DESC LIMIT p_times)
+    FROM (SELECT s.error_group, s.jobs, s.newest, o.finished_at AS first_at,
+            n.finished_at AS last_at, n.status, n.error
+        FROM (SELECT error_group, count(*) AS jobs, min(seq) AS oldest, max(seq) AS newest
+            FROM nuvom.done WHERE error_group IS NOT NULL GROUP BY 1) AS s
+        JOIN nuvom.done n ON n.seq = s.newest JOIN nuvom.done o ON o.seq = s.oldest
+        ORDER BY n.finished_at DESC LIMIT p_limit) AS g
+    JOIN nuvom.jobs j ON j.seq = g.newest
+    ORDER BY g.last_at DESC
+$$;
+
+-- Changes with each transaction of the server that has written.
+CREATE OR REPLACE FUNCTION nuvom.revision() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT pg_current_snapshot()::text
 $$;
 
 CREATE OR REPLACE FUNCTION nuvom.failed_ids(p_group text)

@@ -357,7 +357,7 @@ class PostgresJobQueue(PostgresReads):
 
     def set_paused(self, queue: str, by: str | None) -> bool:
         """Pause or resume a queue; see ``StoreQueue``."""
-        was_paused: bool = self.db.call("pause", queue, escaped(by))
+        was_paused: bool = self.db.call("pause", queue, escaped(by), self.now())
         if by is None:
             self.notify()
         return was_paused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,21 +19,24 @@ from nuvom.contrib.postgres.rows import (
     unpack_worker,
 )
 from nuvom.contrib.postgres.wakeup import POLL_SECS
-from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
+from nuvom.core.record import Attempt, JobSnapshot, JobStatus
 from nuvom.core.views import (
+    RECENT_FAILURES,
     TOOK_BOUNDS,
     WAITED_BOUNDS,
     ErrorGroup,
+    JobScan,
     QueueStats,
     StorePromise,
     StoreSize,
     Total,
     WorkerInfo,
+    error_group,
 )
 from nuvom.queue_backends.server import ServerQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Hashable, Iterable
 
     from nuvom.contrib.postgres.database import PostgresDatabase
 
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 _SETTINGS = """SELECT current_setting('fsync'), reset_val FROM pg_settings
     WHERE name = 'synchronous_commit'"""
 _NAMES = {code: str(status).lower() for status, code in CODES.items()}
+_ENDED = -1  # instead of a kind: how many ended jobs successes were looked for among
+_COUNTED = {0: ("ready",), 7: ("ready", "retrying", "scheduled"), 8: ("ready",)}
 
 
 class PostgresReads(ServerQueue):
@@ -71,10 +76,34 @@ class PostgresReads(ServerQueue):
         limit: int = 100,
     ) -> list[JobSnapshot]:
         """Return jobs, newest first; see the contract."""
+        return self._page(statuses, queue, task, before, limit, None)
+
+    def scan(
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+        within: int = 10_000,
+    ) -> JobScan:
+        """Do as ``page`` within a number of stored jobs; see the contract."""
+        ends = self.db.rows("part_end", before, within)
+        if not ends:
+            return JobScan([], None, 0)
+        ((lowest, last_id, count),) = ends
+        found = self._page(statuses, queue, task, before, limit, lowest)
+        if len(found) == limit:
+            return JobScan(found, found[-1].record.id, count)
+        return JobScan(found, None if count < within else last_id, count)
+
+    def _page(self, statuses: Iterable[JobStatus], *narrowed: Any) -> list[JobSnapshot]:
+        queue, task, *place = narrowed
         kinds = [CODES[status] for status in statuses]
         if CODES[JobStatus.PENDING] in kinds:
             kinds += [7, 8]
-        rows = self.db.rows("page", kinds or None, queue, escaped(task), before, limit)
+        rows = self.db.rows("page", kinds or None, queue, escaped(task), *place)
         return [snapshot(row) for row in rows]
 
     def closed_attempts(self, job_id: str) -> list[Attempt]:
@@ -87,36 +116,41 @@ class PostgresReads(ServerQueue):
     def stats(self, most: int | None = None) -> list[QueueStats]:
         """Return counts for each queue, by name."""
         found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-        for queue, kind, again, later, count, oldest in self.db.rows("stats", self.now()):
+        looked_at: Counter[int] = Counter()
+        if most is None:
+            rows = self.db.rows("stats", self.now())
+        else:
+            rows = self.db.rows("stats_within", self.now(), most)
+        for queue, kind, again, later, count, oldest in rows:
+            looked_at[kind] += count
+            if kind == _ENDED:
+                continue
             counts, name = found[queue], _NAMES.get(kind, "pending")
             if name == "pending":
                 name = ("retrying" if again else "scheduled") if later else "ready"
             if name == "ready":
                 counts["oldest_ready_at"] = min(oldest, counts.get("oldest_ready_at", oldest))
             counts[name] = counts.get(name, 0) + count
-        for queue, paused_by in self.db.rows("known_queues"):
-            found[queue]["paused_by"] = unescaped(paused_by)
-        return [QueueStats(queue=name, **found[name]) for name in sorted(found)]
+        for queue, paused_by, paused_at in self.db.rows("known_queues"):
+            found[queue] |= {"paused_by": unescaped(paused_by), "paused_at": paused_at}
+        at_least = () if most is None else _more(looked_at, most)
+        return [QueueStats(queue=name, at_least=at_least, **found[name]) for name in sorted(found)]
+
+    def revision(self) -> Hashable:
+        """Return what changes with each write to the server; see the contract."""
+        return str(self.db.call("revision"))
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped, latest first."""
         groups = []
-        for group, count, first_at, last_at, job_id, task, status, data in self.db.rows(
-            "error_groups", limit
-        ):
-            error = StoredError(_NAMES[status].upper(), "") if data is None else unpack_error(data)
-            groups.append(
-                ErrorGroup(
-                    fingerprint=unescaped(group),
-                    func_name=unescaped(task),
-                    type=error.type,
-                    message=error.message,
-                    count=count,
-                    first_at=first_at or 0.0,
-                    last_at=last_at or 0.0,
-                    example_id=job_id,
-                )
-            )
+        for row in self.db.rows("error_groups", limit, RECENT_FAILURES):
+            group, count, first_at, last_at, job_id, task, status, data, recent = row
+            fields: dict[str, Any] = {"fingerprint": unescaped(group), "count": count}
+            fields |= {"func_name": unescaped(task), "example_id": job_id}
+            fields |= {"first_at": first_at or 0.0, "last_at": last_at or 0.0}
+            fields["recent"] = tuple(recent)
+            error = None if data is None else unpack_error(data)
+            groups.append(error_group(JobStatus(_NAMES[status].upper()), error, **fields))
         return groups
 
     def failed_ids(self, fingerprint: str) -> list[str]:
@@ -180,6 +214,15 @@ class PostgresReads(ServerQueue):
             fix = "To have workers woken at once, let their postgres_dsn lead to the server itself."
             found.append(StorePromise("connection pooler", means, "warn", fix))
         return found
+
+
+def _more(looked_at: Counter[int], most: int) -> tuple[str, ...]:
+    """Return the names of counts that have stopped."""
+    found = {"success"} if looked_at[_ENDED] >= 2 * most else set()
+    for kind, count in looked_at.items():
+        if kind != _ENDED and count >= most:
+            found.update(_COUNTED.get(kind) or (_NAMES[kind],))
+    return tuple(sorted(found))
 
 
 def _after_a_crash(fsync: str, commit: str) -> StorePromise:

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.registry import Collector
 
 from nuvom.contrib.prometheus.series import ProcessSeries, StoreSeries, gauge, merged
@@ -131,6 +131,17 @@ def _only_metrics(app: WSGIApplication | None) -> WSGIApplication:
         return [f"Not found. Metrics are at {_PATH}.\n".encode()]
 
     return answer
+
+
+def text_source(
+    runtime: RunningSystem, inspector: Inspector, bus: EventBus, clock: Clock
+) -> Callable[[], bytes]:
+    """Return a function that makes the text of a scrape, for a server of one's own."""
+    process = ProcessSeries(bus, clock)
+    process.subscribe()
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Exporter(runtime, inspector, process, bus=bus, clock=clock))
+    return lambda: generate_latest(registry)
 
 
 # ---- one scrape -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,22 +18,25 @@ from nuvom.contrib.redis.rows import (
     total_of,
     unpack_worker,
 )
-from nuvom.core.record import Attempt, JobSnapshot, JobStatus, StoredError
+from nuvom.core.record import Attempt, JobSnapshot, JobStatus
 from nuvom.core.views import (
+    RECENT_FAILURES,
     TOOK_BOUNDS,
     WAITED_BOUNDS,
     ErrorGroup,
+    JobScan,
     QueueStats,
     StorePromise,
     StoreSize,
     Total,
     WorkerInfo,
+    error_group,
 )
 from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.server import ServerQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Hashable, Iterable, Iterator
 
     from nuvom.contrib.redis.store import RedisStore
 
@@ -92,6 +96,25 @@ class RedisReads(ServerQueue):
         limit: int = 100,
     ) -> list[JobSnapshot]:
         """Return jobs, newest first; see the contract."""
+        wanted: dict[str, Any] = {
+            "statuses": statuses,
+            "queue": queue,
+            "task": task,
+            "before": before,
+        }
+        return self.scan(**wanted, limit=limit, within=inf).jobs
+
+    def scan(
+        self,
+        *,
+        statuses: Iterable[JobStatus] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+        within: float = 10_000,
+    ) -> JobScan:
+        """Do as ``page`` within a number of stored jobs; see the contract."""
         wanted = frozenset(statuses)
         is_rare = bool(wanted) and wanted <= _UNSUCCESSFUL
         narrowed = (
@@ -99,17 +122,21 @@ class RedisReads(ServerQueue):
             b"" if task is None else b"=" + task.encode(),
             *texts([str(CODES[status]) for status in wanted]),
         )
-        looked_at = _LOOKED_AT if wanted or queue or task else min(limit, _LOOKED_AT)
+        part = _LOOKED_AT if wanted or queue or task else min(limit, _LOOKED_AT)
         found: list[JobSnapshot] = []
-        below, last = b"", (before or "").encode()
+        below, start, end, looked_at = b"", (before or "").encode(), b"", 0
         while len(found) < limit:
-            place = (b"failed" if is_rare else b"all", below, last, number(looked_at))
-            below, *rows = self.store.run("page", *place, *narrowed)
+            if looked_at >= within:
+                return JobScan(found, end.decode(), looked_at)
+            size = int(min(part, within - looked_at))
+            place = (b"failed" if is_rare else b"all", below, start, number(size))
+            below, end, *rows = self.store.run("page", *place, *narrowed)
             found += map(snapshot, rows)
-            if not below:
-                break
-            last = b""
-        return found[:limit]
+            looked_at += size
+            if not below and len(found) <= limit:
+                return JobScan(found, None, looked_at)
+            start = b""
+        return JobScan(found[:limit], found[limit - 1].record.id, looked_at)
 
     def every_job(self) -> Iterator[JobSnapshot]:
         """Yield all jobs, newest first."""
@@ -126,26 +153,34 @@ class RedisReads(ServerQueue):
         """Return counts for each queue, by name; the server keeps all of them."""
         del most
         found = []
-        for queue, ready, *counts, oldest, paused_by in self.store.run("stats"):
+        for queue, ready, *counts, oldest, paused_by, paused_at in self.store.run("stats"):
             named: dict[str, Any] = dict(zip(_COUNTED, counts, strict=True))
             if oldest:
                 named["oldest_ready_at"] = float(oldest)
             if paused_by is not None:
                 named["paused_by"] = paused_by.decode()
+            if paused_at:
+                named["paused_at"] = float(paused_at)
             found.append(QueueStats(queue=queue.decode(), ready=ready, **named))
         return sorted(found, key=lambda one: one.queue)
 
     def error_groups(self, limit: int = 50) -> list[ErrorGroup]:
         """Return failures grouped, latest first."""
         groups = []
-        for name, count, first_at, last_at, row in self.store.run("error_groups", number(limit)):
+        most = (number(limit), number(RECENT_FAILURES))
+        for name, count, first_at, last_at, row, recent in self.store.run("error_groups", *most):
             newest = snapshot(row)
-            error = newest.error or StoredError(str(newest.status), "")
-            fields: dict[str, Any] = {"type": error.type, "message": error.message, "count": count}
+            fields: dict[str, Any] = {"fingerprint": name.decode(), "count": count}
             fields |= {"func_name": newest.record.func_name, "example_id": newest.record.id}
             fields |= {"first_at": float(first_at), "last_at": float(last_at)}
-            groups.append(ErrorGroup(fingerprint=name.decode(), **fields))
+            fields["recent"] = tuple(map(float, recent))
+            groups.append(error_group(newest.status, newest.error, **fields))
         return groups
+
+    def revision(self) -> Hashable:
+        """Return the server's count of changes since its last snapshot; see the contract."""
+        told = self._told("persistence")
+        return told.get("rdb_last_save_time"), told.get("rdb_changes_since_last_save")
 
     def failed_ids(self, fingerprint: str) -> list[str]:
         """Return ids of the FAILED and DEAD jobs in a group, newest first."""

@@ -26,7 +26,7 @@
 --   old:KIND       zset of ended ids by the time from which they may be pruned: see "shelve"
 --   group:NAME, times:NAME   zset of the ids of one group of failures by seq, and by their end
 --   counts         hash by queue and kind; queues: set of all queues that ever had jobs
---   paused         hash of queues by whom; progress: hash by id; groups: zset by the last failure
+--   paused         hash of queues by whom, paused_at: and when; progress: hash by id; groups: zset by the last failure
 --   words:OWNER    list of commands
 --   stage:TOKEN, bulks, refused:TOKEN   jobs on their way, zset of those committed, what was refused
 --   sleepers       set of workers that wait to be told of a job
@@ -862,9 +862,11 @@ return #ids
 local was = call('HEXISTS', P .. 'paused', ARGV[2])
 if ARGV[3] ~= '' then
   call('HSET', P .. 'paused', ARGV[2], sub(ARGV[3], 2))
+  call('HSET', P .. 'paused_at', ARGV[2], string.format('%.17g', now))
   call('SADD', P .. 'queues', ARGV[2])
 else
   call('HDEL', P .. 'paused', ARGV[2])
+  call('HDEL', P .. 'paused_at', ARGV[2])
   ring()
 end
 call('HINCRBY', P .. 'store', 'control', 1)
@@ -971,7 +973,7 @@ return call('LRANGE', P .. 'a:' .. ARGV[2], 0, -1)
 -- Jobs by seq, the latest first, of those in a part of the list that are wanted. ARGV: all or failed,
 -- seq below which to look ('' none), id below which where that is not known, number to look at,
 -- queue or '', task ('=' and its name) or '', list of statuses. Returns the seq below which to go on
--- ('' at the end), then the jobs.
+-- ('' at the end) and the id of that job, then the jobs.
 local below = ARGV[3] ~= '' and '(' .. ARGV[3] or '+inf'
 if ARGV[4] ~= '' then
   local s = call('ZSCORE', P .. 'all', ARGV[4])
@@ -988,7 +990,8 @@ if ARGV[4] ~= '' then
 end
 local wanted, is_choosy = set_of((listed(8))), ARGV[8] ~= '0'
 local got = call('ZREVRANGEBYSCORE', P .. ARGV[2], below, '-inf', 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[5]))
-local rows = {#got == 2 * tonumber(ARGV[5]) and got[#got] or ''}
+local is_part = #got == 2 * tonumber(ARGV[5])
+local rows = {is_part and got[#got] or '', is_part and got[#got - 1] or ''}
 for place = 1, #got, 2 do
   local j = (ARGV[6] ~= '' or ARGV[7] ~= '') and job_of(got[place])
   local fits = not j or (ARGV[6] == '' or ARGV[6] == j.q) and (ARGV[7] == '' or sub(ARGV[7], 2) == j.task)
@@ -1014,7 +1017,7 @@ return out
 
 --@ stats
 -- Returns for each queue: name, ready, then by kind s t 1 2 3 4 5 6, the time since which the longest
--- waiting job is ready, who paused it.
+-- waiting job is ready, who paused it, and when or ''.
 while promote() == 500 do end
 local function oldest(q)  -- among the first few of each priority: in each, jobs are in order of time
   local least
@@ -1042,12 +1045,14 @@ for _, q in ipairs(call('SMEMBERS', P .. 'queues')) do
   end
   row[#row + 1] = oldest(q)
   row[#row + 1] = call('HGET', P .. 'paused', q)
+  row[#row + 1] = call('HGET', P .. 'paused_at', q) or ''
   out[#out + 1] = row
 end
 return out
 
 --@ error_groups
--- ARGV: number. Returns for each group: name, jobs, time of the first and the last, and its newest job.
+-- ARGV: number, number of times. Returns for each group: name, jobs, time of the first and the last,
+-- its newest job, times of the latest ones.
 local out = {}
 for _, name in ipairs(call('ZREVRANGE', P .. 'groups', 0, tonumber(ARGV[2]) - 1)) do
   local id = call('ZRANGE', P .. 'group:' .. name, -1, -1)[1]
@@ -1058,6 +1063,9 @@ for _, name in ipairs(call('ZREVRANGE', P .. 'groups', 0, tonumber(ARGV[2]) - 1)
   if id then add_seen(seen, id) end
   if seen[1] then
     row[5] = seen[1]
+    row[6] = {}
+    local times = call('ZREVRANGE', P .. 'times:' .. name, 0, tonumber(ARGV[3]) - 1, 'WITHSCORES')
+    for place = 2, #times, 2 do row[6][place / 2] = times[place] end
     out[#out + 1] = row
   end
 end

@@ -117,7 +117,8 @@ _GROUPS = f"""WITH groups AS (
             JOIN jobs AS oldest ON oldest.seq = first
         ORDER BY last_at DESC LIMIT ?1)
     SELECT *, (SELECT json_group_array(finished_at) FROM (SELECT finished_at FROM jobs
-        WHERE error_fp = latest.error_fp ORDER BY seq DESC LIMIT {RECENT_FAILURES}))
+        WHERE error_fp = latest.error_fp AND finished_at IS NOT NULL
+        ORDER BY seq DESC LIMIT {RECENT_FAILURES}))
     FROM latest ORDER BY last_at DESC"""
 _GROUP_IDS = "SELECT id FROM jobs WHERE error_fp = ?1 ORDER BY seq DESC"
 _PARKED_TASKS = "SELECT task, count(*) FROM jobs WHERE status = 6 GROUP BY task ORDER BY task"

@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 from nuvom.cli.annotations import Converter, converted
-from nuvom.cli.calls import make_record
+from nuvom.cli.project import make_record
 from nuvom.core.text import MASK
 from nuvom.discovery.stub import annotation_text, signature_of
 from nuvom.errors import NuvomError

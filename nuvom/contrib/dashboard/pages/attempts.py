@@ -28,6 +28,7 @@ _STEPS = (
     *(7_776_000, 31_536_000, 315_360_000),
 )
 _MINUTE, _DAY = 60, 86_400
+_LEAST_SECS = 0.01  # below this, a scale of time says nothing
 _FRAME = re.compile(r'  File "(?P<path>[^"]*)", line \d+')
 
 
@@ -129,6 +130,8 @@ def _bar(span: _Span, x: float, end: float, y: int) -> Bar:
 def _ticks(visit: Visit, start: float, end: float) -> Iterator[tuple[float, str]]:
     """Yield at most four moments at round times, and what stands below them."""
     whole = end - start
+    if whole < _LEAST_SECS:
+        return
     step = next((one for one in _STEPS if whole / one < _MOST_TICKS), _STEPS[-1])
     for place in range(_MOST_TICKS):
         at = start + place * step

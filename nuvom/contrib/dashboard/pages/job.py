@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nuvom.discovery.entries import TaskEntry
 
 _SHOWN_CHARS = 65_536
+_SHORT_CHARS = 120  # of a value that is written in one line
 _HEX_BYTES = 24
 _RUNS = 50
 _IMPORTS = (  # what the representations of values need
@@ -93,10 +94,10 @@ def repeat(visit: Visit) -> Done | Page:
     form = ArgumentForm(visit.runtime, entry, found.record, visit.form)
     record = form.record()
     if record is None:
-        return shown(visit, found, entry, form, status=422)
+        return shown(visit, found, entry, form)
     new = actions.repeat(visit, found, **changes_of(record))
     message = f"Enqueued as a new job, {views.short_id(new)}. Its arguments are the edited ones."
-    return Done(message, visit.url(f"/jobs/{new}"))
+    return Done(message, f"{visit.url(f'/jobs/{new}')}#main")
 
 
 def result_file(visit: Visit) -> Response:
@@ -132,7 +133,6 @@ def shown(
     found: JobSnapshot,
     entry: TaskEntry | None,
     form: ArgumentForm | None,
-    status: int = 200,
 ) -> Page:
     """Return the page of a job."""
     inspector, settings, now = visit.inspector, visit.runtime.settings, visit.now
@@ -168,7 +168,7 @@ def shown(
         "entry": entry,
         "form": form,
     }
-    return Page("job.html", context, status)
+    return Page("job.html", context)
 
 
 def _traces(visit: Visit, found: JobSnapshot, attempts: list[Attempt]) -> Iterator[Trace]:
@@ -195,15 +195,12 @@ def _arguments(visit: Visit, record: JobRecord) -> tuple[list[tuple[str, Shown]]
 def _shown(value: Any) -> Shown:
     """Return the beginning of a value as JSON, in one line if it is short."""
     plain = _plain(value)
-    if not isinstance(plain, list | dict):
+    encoder = json.JSONEncoder(ensure_ascii=False, indent=2)
+    text, pieces = "", encoder.iterencode(plain)
+    while len(text) <= _SHOWN_CHARS and (piece := "".join(islice(pieces, 1000))):
+        text += piece
+    if len(text) <= _SHORT_CHARS:
         text = json.dumps(plain, ensure_ascii=False)
-    else:
-        encoder = json.JSONEncoder(ensure_ascii=False, indent=2)
-        text, left = "", encoder.iterencode(plain)
-        while len(text) <= _SHOWN_CHARS and (piece := "".join(islice(left, 1000))):
-            text += piece
-        short = " ".join(text.split())
-        text = short if len(text) < _HEX_BYTES * 3 and "\\" not in text else text
     return Shown(text[:_SHOWN_CHARS], len(text) > _SHOWN_CHARS)
 
 

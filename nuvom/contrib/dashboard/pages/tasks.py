@@ -107,7 +107,7 @@ def enqueue(visit: Visit) -> Done | Page:
     form = ArgumentForm(visit.runtime, entry, None, visit.form)
     record = form.record()
     if record is None:
-        return shown(visit, entry, form, status=422)
+        return shown(visit, entry, form)
     existing: list[str] = []
 
     def step() -> bool:
@@ -119,7 +119,7 @@ def enqueue(visit: Visit) -> Done | Page:
     if existing:
         other = short_id(existing[0])
         return Done(f"No job was made. Job {other} has the same unique key.")
-    address = visit.url(f"/jobs/{record.id}")
+    address = f"{visit.url(f'/jobs/{record.id}')}#main"
     return Done(f"Enqueued as job {short_id(record.id)}.", address)
 
 
@@ -129,9 +129,7 @@ def entry_named(visit: Visit) -> TaskEntry | None:
     return entries.get(visit.named("name"))
 
 
-def shown(
-    visit: Visit, entry: TaskEntry | None, form: ArgumentForm | None, status: int = 200
-) -> Page:
+def shown(visit: Visit, entry: TaskEntry | None, form: ArgumentForm | None) -> Page:
     """Return the page of a task."""
     inspector, now = visit.inspector, visit.now
     name = visit.named("name") if entry is None else entry.name
@@ -152,7 +150,6 @@ def shown(
             "query": condition("task", name),
             "window": frame.window(visit, "24h"),
         },
-        status,
     )
 
 

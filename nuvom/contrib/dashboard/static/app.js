@@ -198,7 +198,7 @@
   help.setAttribute("aria-labelledby", "keys");
   help.innerHTML = `<h2 id="keys">Shortcuts</h2><dl class="facts">${
     Object.entries(pages).map(([key, [, name]]) => `<dt><kbd>g</kbd> <kbd>${key}</kbd></dt><dd>${name}</dd>`).join("")
-  }<dt><kbd>/</kbd></dt><dd>Filter</dd><dt><kbd>r</kbd></dt><dd>Follow changes, or pause</dd><dt><kbd>t</kbd></dt><dd>Next theme</dd><dt><kbd>Esc</kbd></dt><dd>Clear the selection, leave a field</dd><dt><kbd>?</kbd></dt><dd>This list</dd></dl><form method="dialog" class="acts"><label><input type="checkbox" checked> Use shortcuts</label><button class="btn">Close</button></form>`;
+  }<dt><kbd>/</kbd></dt><dd>Filter</dd><dt><kbd>r</kbd></dt><dd>Follow changes, or pause</dd><dt><kbd>t</kbd></dt><dd>Next theme</dd><dt><kbd>Esc</kbd></dt><dd>Clear the selection, leave a field</dd><dt><kbd>?</kbd></dt><dd>This list</dd></dl><form method="dialog" class="acts"><label><input type="checkbox" checked> Use shortcuts</label><button class="btn" autofocus>Close</button></form>`;
   root.append(help);
   const enabled = one("input", help);
   enabled.checked = localStorage.getItem("shortcuts") !== "off";

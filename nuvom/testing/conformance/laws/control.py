@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nuvom.core.ids import id_texts, new_ids
 from nuvom.core.record import JobStatus, StoredError
-from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, QueueStats
+from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, QueueStats, WorkerInfo
 from nuvom.errors import InvalidId
 from nuvom.queue_backends.base import Capability
 from nuvom.testing.builders import make_settlement
@@ -26,6 +26,13 @@ PENDING, RUNNING, PARKED = JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PARKE
 SUCCESS, FAILED, DEAD = JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.DEAD
 CANCELLED = JobStatus.CANCELLED
 ENDS = (SUCCESS, FAILED, CANCELLED)
+_TRACEBACK = """Traceback (most recent call last):
+  File "/srv/shop/images.py", line 9, in open_source
+    return Image.open(path)
+  File "/srv/venv/site-packages/PIL/Image.py", line 3465, in open
+    raise UnidentifiedImageError(msg)
+UnidentifiedImageError: cannot identify image file"""
+_NEAR_SECS = 0.001
 
 
 @needs(Capability.CONTROL, Capability.LEASES, Capability.INSPECTION)
@@ -262,14 +269,78 @@ class Inspection(QueueKit):
             cancelled=1,
             oldest_ready_at=oldest,
         )
-        idle = QueueStats(queue="idle", paused_by="ann")
-        assert bench.queue.stats() == [QueueStats(queue="gone"), idle, mail]
+        found = bench.queue.stats()
+        idle = QueueStats(queue="idle", paused_by="ann", paused_at=found[1].paused_at)
+        assert found == [QueueStats(queue="gone"), idle, mail]
+        assert abs((idle.paused_at or 0.0) - bench.after(0.0)) < 60
+        assert bench.queue.stats(most=100) == found
+        bench.queue.resume("idle")
+        assert QueueStats(queue="idle") in bench.queue.stats()
+
+    def test_counts_can_stop_early(self, bench: QueueBench) -> None:
+        """``stats(most)`` names counts that stopped; what they tell is there, and may be all."""
+        for status in (SUCCESS, FAILED, FAILED, FAILED, CANCELLED):
+            bench.settle(bench.put_and_claim(queue="mail"), status)
+        for fields in ({}, {}, {}, {"run_at": bench.after(3600.0)}):
+            bench.put(queue="mail", **fields)
+        (whole,), (part,) = bench.queue.stats(), bench.queue.stats(most=2)
+        kinds = ("ready", "scheduled", "retrying", "running", "success", "failed", "cancelled")
+        for kind in kinds:
+            least, count = getattr(part, kind), getattr(whole, kind)
+            assert least == count or (kind in part.at_least and min(2, count) <= least <= count)
+
+    def test_a_part_of_the_jobs_is_looked_at(self, bench: QueueBench) -> None:
+        """``scan`` finds what ``page`` does, in parts that go on where the last one ended."""
+        for number in range(7):
+            job = bench.put_and_claim(queue="mail" if number % 3 else "other")
+            bench.settle(job, FAILED if number % 2 else SUCCESS)
+        bench.put(queue="mail")
+        for wanted in (
+            {},
+            {"queue": "mail"},
+            {"task": "tests.probe"},
+            {"task": "tests.none"},
+            {"statuses": [FAILED]},
+            {"statuses": [SUCCESS, PENDING], "queue": "mail"},
+            {"statuses": [PENDING, FAILED], "task": "tests.probe"},
+        ):
+            expected = [one.record.id for one in bench.queue.page(**wanted)]
+            for limit, within in ((1, 100), (2, 3), (100, 2), (100, 100)):
+                found, before, parts = [], None, 0
+                while before is not None or not parts:
+                    part = bench.queue.scan(**wanted, before=before, limit=limit, within=within)
+                    assert len(part.jobs) <= limit
+                    found += [one.record.id for one in part.jobs]
+                    before, parts = part.next_before, parts + 1
+                    assert parts < 20
+                assert found == expected
+
+    def test_a_change_of_the_store_is_told(self, bench: QueueBench) -> None:
+        """``revision`` changes with a job's status, a pause, and a worker that comes or goes."""
+        queue, seen = bench.queue, [bench.queue.revision()]
+
+        def changes() -> bool:
+            seen.append(queue.revision())
+            return seen[-1] != seen[-2]
+
+        bench.put()
+        assert changes()
+        job = bench.claim()
+        assert changes()
+        bench.settle(job)
+        assert changes()
+        queue.pause("default", by="ann")
+        assert changes()
+        queue.announce(WorkerInfo(id="w1"))
+        assert changes()
+        queue.retire("w1")
+        assert changes()
 
     def test_failures_are_grouped(self, bench: QueueBench) -> None:
         """``error_groups`` groups FAILED jobs by fingerprint, latest first, with an example."""
         queue, jobs = bench.queue, []
         for print_, age_secs in (("x", 30.0), ("y", 20.0), ("x", 10.0)):
-            error = StoredError("Error", f"of {print_}", fingerprint=print_)
+            error = StoredError("Error", f"of {print_}", _TRACEBACK, print_)
             jobs.append(_ended(bench, FAILED, age_secs=age_secs, error=error))
         bench.settle(bench.put_and_claim(), PENDING, error=StoredError("Error", "a retry"))
         groups = queue.error_groups()
@@ -278,6 +349,9 @@ class Inspection(QueueKit):
         one = groups[0]
         assert 19 < one.last_at - one.first_at < 21
         assert (one.func_name, one.type, one.message) == ("tests.probe", "Error", "of x")
+        assert (one.status, one.place) == (FAILED, "shop/images.py, open_source")
+        assert abs(one.recent[0] - one.last_at) < _NEAR_SECS
+        assert abs(one.recent[-1] - one.first_at) < _NEAR_SECS
         assert len(queue.error_groups(limit=1)) == 1
         assert queue.failed_ids("x") == [jobs[2].id, jobs[0].id]
         queue.retry(jobs[0].id)

@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from nuvom.contrib.dashboard.app import build
-from nuvom.contrib.dashboard.site import Site
+from nuvom.contrib.dashboard.app import build, site_over
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.core.views import WorkerInfo
 from nuvom.inspection.inspector import Inspector
@@ -41,7 +40,9 @@ class Browser:
 
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, client=("127.0.0.9", 5000))
-            async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url=ORIGIN, trust_env=False, verify=False
+            ) as client:
                 client.cookies = self.cookies
                 response = await client.request(method, path, **given)
                 self.cookies = client.cookies
@@ -81,7 +82,7 @@ class Dashboard(Browser):
         self.runtime = runtime
         self.queue = runtime.queue
         self.grants: Any = "all"
-        self.site = Site(lambda: runtime)
+        self.site = site_over(lambda: runtime)
         super().__init__(build(self.site, self._access))
         self.jobs = dict[str, str]()
 
