@@ -82,7 +82,8 @@ def flow(inspector: Inspector, now: float, secs: int, *, queue: str | None = Non
     step, period = step_of(secs), DAY if secs <= DAY else _WEEK
     since = (now - secs) // step * step
     rows = inspector.history(since, now, step)
-    past = inspector.history(since - period, now - period, step)
+    until = since + len(range(int(since), int(now) + 1, step)) * step - period
+    past = inspector.history(since - period, until, step)
     finished = series(rows, since, now, step, kinds=ENDS, queue=queue)
     failed = series(rows, since, now, step, kinds=FAILURES, queue=queue)
     if len(finished) > 1 and finished[-1] < finished[-2]:
@@ -92,7 +93,7 @@ def flow(inspector: Inspector, now: float, secs: int, *, queue: str | None = Non
         step,
         period,
         finished,
-        series(past, since - period, now - period, step, kinds=ENDS, queue=queue),
+        series(past, since - period, until, step, kinds=ENDS, queue=queue),
         failed,
         percentile(rows, 0.95, kinds=("waited",), queue=queue),
         percentile(rows, 0.5, kinds=RAN, queue=queue),

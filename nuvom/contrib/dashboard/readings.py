@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nuvom.inspection.figures import Flow, QueueFigures, Recent
     from nuvom.inspection.overview import Check
 
-_SECS = 1.0
+_SECS = 1.5
 _RECENT_SECS = 3.0
 _ATTENTION_SECS = 2.0
 _FLOW_SHARE = 1 / 1800  # of its window: 2 s for an hour, 48 s for a day
