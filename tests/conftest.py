@@ -71,8 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const=dt.datetime.now(dt.UTC).date().isoformat(),
         type=dt.date.fromisoformat,
-        help="leave out the tests whose outcome does not depend on the version of Python, and run a "
-        "third of the others, another one each day",
+        help="leave out the tests whose outcome does not depend on the version of Python, and run "
+        "a third of the others, another one each day",
     )
 
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nuvom._version import __version__
 from nuvom.core.record import JobStatus
+from nuvom.core.text import mask_text
+from nuvom.core.views import ENDS
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import JobNotFound, PayloadError, plural
 from nuvom.inspection import figures, views
 from nuvom.inspection.formats import ago, duration, rfc3339
+from nuvom.inspection.history import series
 from nuvom.inspection.inspector import COUNTED_JOBS, Inspector
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.declared import declared_by
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobSnapshot
-    from nuvom.core.views import WorkerInfo
+    from nuvom.core.views import QueueStats, WorkerInfo
     from nuvom.discovery.entries import TaskEntry
     from nuvom.runtime import Runtime
     from nuvom.scheduler.record import ScheduleRecord
@@ -33,6 +36,7 @@ _LATEST = 5  # failures that the overview tells of
 SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _SHOWN = 5
 _SHOWN_PARKED = 3
+_STEP_SECS, _STEPS, _LATELY = 60, 30, 5  # minutes of the throughput, and those of its mean
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
 _FEW_QUEUES = 2  # about which it is said one by one that no worker serves them
@@ -67,8 +71,12 @@ def store_place(settings: Settings) -> Path | None:
     return {"sqlite": settings.db_path, "file": settings.files_dir}.get(settings.queue_backend)
 
 
-def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
-    """Return the state of the whole project."""
+def overview(runtime: Runtime, inspector: Inspector, most: int | None = None) -> dict[str, Any]:
+    """Return the state of the whole project.
+
+    Args:
+        most: Count the jobs of a queue only so far, so that it can be asked for often.
+    """
     settings, now, processes = runtime.settings, runtime.clock.now(), inspector.processes()
     workers = [one for one in processes if one.runs_jobs]
     living = [one for one in processes if one.state != "silent"]
@@ -89,8 +97,10 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
             "schedulers": sum(one.scheduler for one in living),
         },
         "queues": [
-            views.queue_data(one, now, inspector.workers_on(one.queue)) for one in inspector.stats()
+            views.queue_data(one, now, inspector.workers_on(one.queue))
+            for one in inspector.stats(most)
         ],
+        "throughput": throughput(inspector, now),
         "schedules": {
             **{state: sum(one.state == state for one in found) for state in SCHEDULE_STATES},
             "next": None
@@ -103,6 +113,57 @@ def overview(runtime: Runtime, inspector: Inspector) -> dict[str, Any]:
             "latest": [views.group_data(one) for one in groups[:_LATEST]],
         },
         "attention": [one._asdict() for one in attention(runtime, inspector)],
+    }
+
+
+def job_details(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
+    """Return everything about a job, with secrets masked."""
+    record = snapshot.record
+    args = kwargs = damage = progress = None
+    try:
+        args, kwargs = inspector.shown_arguments(record)
+    except PayloadError as error:
+        damage = error.what
+    if snapshot.progress is not None:
+        done, total, note = snapshot.progress
+        progress = {"done": done, "total": total, "note": mask_text(note)}
+    why = inspector.why(snapshot)
+    return {
+        **views.job_data(snapshot),
+        "args": args,
+        "kwargs": kwargs,
+        "damage": damage,
+        "result": inspector.shown_result(snapshot),
+        "error": views.error_data(snapshot.error, traceback=True),
+        "attempts": [views.attempt_data(attempt) for attempt in inspector.attempts(record.id)],
+        "progress": progress,
+        "why": None if why is None else why._asdict(),
+        "timeout_secs": record.timeout_secs,
+        "timeout_policy": record.timeout_policy,
+        "unique_key": record.unique_key,
+        **inspector.links(snapshot)._asdict(),
+        "deliveries": record.deliveries,
+        "lease_epoch": record.lease_epoch,
+    }
+
+
+def throughput(inspector: Inspector, now: float) -> dict[str, Any] | None:
+    """Return how many jobs ended in each of the last minutes, and how many of them in failure.
+
+    The last minute is the running one; ``per_minute`` is the mean of the five before it. None if
+    the backend does not count.
+    """
+    if not inspector.keeps_history:
+        return None
+    since = (now // _STEP_SECS - _STEPS + 1) * _STEP_SECS
+    rows = inspector.history(since, now, _STEP_SECS)
+    ended = series(rows, since, now, _STEP_SECS, kinds=ENDS)
+    whole = ended[-_LATELY - 1 : -1]
+    return {
+        "step_secs": _STEP_SECS,
+        "per_minute": round(sum(whole) / len(whole), 1),
+        "ended": ended,
+        "failed": series(rows, since, now, _STEP_SECS, kinds=("failed", "dead")),
     }
 
 
@@ -228,14 +289,19 @@ def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
             text, fix = f"{name} is paused by {stats.paused_by}", f"nuvom queues resume {name}"
             yield _of_queue(name, "paused", text, f"To resume it: {fix}")
         elif stats.ready and workers == 0 and not is_stopped:
-            text = f"{plural(stats.ready, 'job')} waiting on {name}, and no worker serves it"
+            text = f"{_jobs(stats, 'ready')} waiting on {name}, and no worker serves it"
             yield _of_queue(name, "unserved", text, "Start one: nuvom runworker")
         elif stats.ready and workers and waited > _BEHIND_SECS:
             text = f"{name} falls behind: its oldest job has waited for {duration(waited)}"
             yield _of_queue(name, "behind", text, "Start more workers, or give them more threads.")
         if stats.dead:
-            text = f"{plural(stats.dead, 'job')} DEAD on {name}: workers died while running it"
+            text = f"{_jobs(stats, 'dead')} DEAD on {name}: workers died while running it"
             yield _of_queue(name, "dead", text, "See: nuvom errors")
+
+
+def _jobs(stats: QueueStats, name: str) -> str:
+    """Return a count of a queue, which may have stopped early."""
+    return f"{'over ' * (name in stats.at_least)}{plural(getattr(stats, name), 'job')}"
 
 
 def _of_queue(queue: str, kind: str, text: str, fix: str) -> Check:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import asdict
 
 from nuvom.core.text import mask_text
-from nuvom.errors import PayloadError
 from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.scheduler.record import fire_of
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from nuvom.core.views import ErrorGroup, QueueStats, WorkerInfo
     from nuvom.discovery.entries import TaskEntry
     from nuvom.errors import NuvomError
-    from nuvom.inspection.inspector import Inspector
 
 SHORT_ID = 8
 END_WORDS = {
@@ -101,37 +99,6 @@ def job_data(snapshot: JobSnapshot) -> dict[str, Any]:
         "tags": list(record.tags),
         "schedule": schedule,
         "scheduled_for": rfc3339(fire_at),
-    }
-
-
-def job_details(inspector: Inspector, snapshot: JobSnapshot) -> dict[str, Any]:
-    """Return everything about a job, with secrets masked."""
-    record = snapshot.record
-    args = kwargs = damage = progress = None
-    try:
-        args, kwargs = inspector.shown_arguments(record)
-    except PayloadError as error:
-        damage = error.what
-    if snapshot.progress is not None:
-        done, total, note = snapshot.progress
-        progress = {"done": done, "total": total, "note": mask_text(note)}
-    why = inspector.why(snapshot)
-    return {
-        **job_data(snapshot),
-        "args": args,
-        "kwargs": kwargs,
-        "damage": damage,
-        "result": inspector.shown_result(snapshot),
-        "error": error_data(snapshot.error, traceback=True),
-        "attempts": [attempt_data(attempt) for attempt in inspector.attempts(record.id)],
-        "progress": progress,
-        "why": None if why is None else why._asdict(),
-        "timeout_secs": record.timeout_secs,
-        "timeout_policy": record.timeout_policy,
-        "unique_key": record.unique_key,
-        **inspector.links(snapshot)._asdict(),
-        "deliveries": record.deliveries,
-        "lease_epoch": record.lease_epoch,
     }
 
 

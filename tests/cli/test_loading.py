@@ -72,6 +72,7 @@ READING = [
     ("schedule", "diff"),
     ("workers", "list"),
     ("errors", "list"),
+    ("top", "--once"),
     ("errors", "show", "abc"),
     ("plugin", "list"),
     ("config", "show"),

@@ -107,7 +107,7 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     yield ask("queues", "purge", "default", "--dry-run")
     yield ask("queues", "pause", "default")
     queue = announce_worker(root)
-    yield ask("workers", "list")
+    yield from (ask("workers", "list"), ask("top", "--once"))
     yield ask("workers", "stop", "--all")
     queue.stop()
     yield ask("prune", "--dry-run")

@@ -29,6 +29,7 @@ from nuvom.errors import plural
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration
 from nuvom.inspection.overview import SCHEDULE_STATES, Check, overview
+from nuvom.log import reset_logging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,22 +188,27 @@ def _failures_text(failures: dict[str, Any], now: float) -> str:
 )
 def top(
     invocation: Invocation, *, once: bool, read_only: bool, url: str | None, token: str | None
-) -> None:
+) -> int:
     """Watch jobs, queues, workers, schedules and errors in the terminal, and act on them.
 
     Press ? for the keys. This needs the extra: pip install 'nuvom[top]'. Without it you see
     the newest jobs, and there are no keys.
     """
     out = invocation.out
-    if not (once or (out.out.is_terminal and sys.stdin is not None and sys.stdin.isatty())):
+    has_keys = sys.stdin is not None and sys.stdin.isatty()
+    is_terminal = has_keys and out.out.is_terminal and out.err.is_terminal
+    if not once and (out.as_json or not is_terminal):
         raise click.UsageError("nuvom top needs a terminal. For one snapshot, add --once.")
     source = _source(invocation, url, token, changes=not (once or read_only))
     if once:
         import_module("nuvom.contrib.top.plain").show_once(out, source)
-    elif find_spec("textual") is None:
+        return exit_codes.OK
+    reset_logging()  # a line of a log would stand in the midst of the screen
+    if find_spec("textual") is None:
         import_module("nuvom.contrib.top.plain").watch(out, source)
-    else:
-        import_module("nuvom.contrib.top.app").run(source, read_only=read_only)
+        return exit_codes.OK
+    code: int = import_module("nuvom.contrib.top.app").run(source, read_only=read_only)
+    return code
 
 
 def _source(invocation: Invocation, url: str | None, token: str | None, *, changes: bool) -> Source:

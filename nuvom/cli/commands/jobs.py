@@ -22,6 +22,7 @@ from nuvom.errors import InvalidArguments, JobNotFound, NuvomError, Refused
 from nuvom.inspection import views
 from nuvom.inspection.formats import ago, duration, jsonable, rfc3339
 from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.overview import job_details
 from nuvom.job import WaitProgress, wait_for_final
 from nuvom.registry.signature import Binder
 from nuvom.scheduler.record import fire_of
@@ -178,7 +179,7 @@ def inspect_job(invocation: Invocation, job_id: str, form: str) -> None:
     out = invocation.out
     runtime, inspector = reader(invocation)
     snapshot = inspector.snapshot(inspector.find_id(job_id))
-    data = views.job_details(inspector, snapshot)
+    data = job_details(inspector, snapshot)
     if out.as_json or form == "json":
         out.json("nuvom.job/1", data)
     elif form == "raw":

@@ -201,6 +201,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 DECLARE
     n int;
+    rollups jsonb;
 BEGIN
     WITH gone AS (
         DELETE FROM nuvom.running r
@@ -210,12 +211,28 @@ BEGIN
         WHERE r.seq >= one.ref >> 16 AND r.seq <= one.ref >> 16
             AND r.token = one.ref & 65535 AND r.epoch = one.epoch
         RETURNING r.*, one.started_at, one.finished_at, one.result
+    ), ended AS (
+        INSERT INTO nuvom.done (seq, status, queue, task, run_at, epoch, attempt, deliveries, suspect,
+            token, owner, started_at, finished_at, result, keep_secs)
+        SELECT seq, 2, queue, task, run_at, epoch, attempt, deliveries - 1, false, token,
+            owner, started_at, finished_at, result, keep_secs FROM gone
+    ), times AS (  -- as RollupSums.succeeded counts them
+        SELECT floor(finished_at / 60)::bigint * 60 AS at, queue, task, started_at > 0 AS has_run,
+            greatest(0, finished_at - started_at) AS took,
+            greatest(0, started_at - greatest(created_at, run_at)) AS waited FROM gone
+    ), counts AS (
+        SELECT at, queue, task, 'success' AS kind,
+            CASE WHEN has_run THEN nuvom.rollup_bucket(took) ELSE -1 END AS bucket,
+            count(*) AS count, coalesce(sum(took) FILTER (WHERE has_run), 0) AS secs
+        FROM times GROUP BY 1, 2, 3, 5
+        UNION ALL
+        SELECT at, queue, '', 'waited', nuvom.rollup_bucket(waited), count(*), sum(waited)
+        FROM times WHERE has_run GROUP BY 1, 2, 5
     )
-    INSERT INTO nuvom.done (seq, status, queue, task, run_at, epoch, attempt, deliveries, suspect, token,
-        owner, started_at, finished_at, result, keep_secs)
-    SELECT seq, 2, queue, task, run_at, epoch, attempt, deliveries - 1, false, token,
-        owner, started_at, finished_at, result, keep_secs FROM gone;
-    GET DIAGNOSTICS n = ROW_COUNT;
+    SELECT (SELECT count(*) FROM gone), jsonb_agg(to_jsonb(counts)) INTO n, rollups FROM counts;
+    IF n > 0 THEN
+        PERFORM nuvom.add_rollups(rollups);
+    END IF;
     IF p_is_keyed THEN
         PERFORM nuvom.free_key(j.task, j.unique_key, j.seq, coalesce(p_now, nuvom.clock_secs()))
         FROM unnest(p_refs) AS one (ref) JOIN nuvom.jobs j ON j.seq = one.ref >> 16

@@ -17,13 +17,7 @@ VERSION = 5
 """The version of the tables that this code works with."""
 
 # What leads to each version from the one before.
-_STEPS = {
-    1: "tables.sql",
-    2: "tables_2.sql",
-    3: "tables_3.sql",
-    4: "tables_4.sql",
-    5: "tables_5.sql",
-}
+_STEPS = {1: "tables.sql"} | {number: f"tables_{number}.sql" for number in range(2, VERSION + 1)}
 _FUNCTIONS = ("functions.sql", "totals.sql")
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('nuvom migrate', 0))"
 _DEFAULT_SCHEMA = re.compile(r"\bnuvom\.")

@@ -26,20 +26,21 @@ from nuvom.contrib.postgres.protocol import RawCall, unpacked
 from nuvom.contrib.postgres.reads import PostgresReads
 from nuvom.contrib.postgres.rows import (
     change_values,
+    counts,
     escaped,
     job_values,
     pack,
     running_record,
     snapshot,
-    total_values,
 )
 from nuvom.contrib.postgres.schedules import PostgresSchedules
 from nuvom.contrib.postgres.wakeup import POLL_SECS, PostgresMarkSender, listeners
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import ID_CHARS
 from nuvom.core.record import JobRecord, JobStatus
-from nuvom.core.totals import totals_of
+from nuvom.core.totals import RollupSums, kept_since, totals_of
 from nuvom.core.transitions import LostDelivery
+from nuvom.core.views import AUDIT_KEPT
 from nuvom.errors import BackendUnavailable, PayloadError
 from nuvom.host.sleepers import RESULTS, SCHEDULES, WORK
 from nuvom.log import get_logger, log_event
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
     from nuvom.core.transitions import Change, Recovery
-    from nuvom.core.views import Migration, WorkerInfo
+    from nuvom.core.views import AuditEntry, Migration, WorkerInfo
     from nuvom.host.worker_lock import DeadWorker
 
 _LOG = get_logger("postgres")
@@ -80,6 +81,7 @@ _INT = Struct("!i").unpack
 _VACUUM_EVERY = 50_000  # claims
 _VALUES = 12  # of the server's ``enqueue``
 _FORGOTTEN_SECS = 7 * 86_400.0  # without a heartbeat; until then a worker may come back
+_OPEN_SECS = 300  # older minutes are hardly added to any more
 _APPLIED = 1  # the server's answer for a change that it has just applied
 
 
@@ -105,6 +107,7 @@ class PostgresJobQueue(PostgresReads):
         Capability.TOTALS,
         Capability.TRANSACTIONS,
         Capability.SCHEDULES,
+        Capability.HISTORY,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
@@ -302,9 +305,12 @@ class PostgresJobQueue(PostgresReads):
         self.db.each_in(connection, "enqueue", born)
         if any(one.status is JobStatus.CANCELLED for one in applied):
             self.db.rows_in(connection, "bump")
-        counted = totals_of(one for one in applied if one.status is not JobStatus.SUCCESS)
-        if counted:  # a success is counted by the server
-            self.db.rows_in(connection, "add_totals", total_values(counted))
+        totals = totals_of(one for one in applied if one.status is not JobStatus.SUCCESS)
+        rollups = RollupSums()
+        for one in applied:
+            rollups.changed(one)
+        if totals or rollups.sums:  # the server adds the total of a success
+            self.db.rows_in(connection, "add_counts", counts(totals), counts(rollups.rows()))
         return [answers[place] > 0 for place in range(len(changes))]
 
     def _tell(self, changes: Sequence[Change]) -> None:
@@ -369,6 +375,15 @@ class PostgresJobQueue(PostgresReads):
     def prune(self, *, success_before: float, failed_before: float, limit: int = 1000) -> int:
         """Remove old final jobs; see the contract."""
         return int(self.db.call("prune", success_before, failed_before, limit, self.now()))
+
+    def condense_history(self) -> None:
+        """Combine the minutes of old hours; see the contract."""
+        now = self.now()
+        self.db.rows("condense_rollups", *kept_since(now), int(now) - _OPEN_SECS)
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Store an audit entry; see the contract."""
+        self.db.rows("record_audit", entry.id, pack(entry), AUDIT_KEPT)
 
     # ---- workers --------------------------------------------------------------------------
 

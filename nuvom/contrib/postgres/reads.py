@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from nuvom.contrib.postgres.rows import (
     snapshot,
     unescaped,
     unpack_attempt,
+    unpack_entry,
     unpack_error,
     unpack_worker,
 )
@@ -24,9 +26,11 @@ from nuvom.core.views import (
     RECENT_FAILURES,
     TOOK_BOUNDS,
     WAITED_BOUNDS,
+    AuditEntry,
     ErrorGroup,
     JobScan,
     QueueStats,
+    Rollup,
     StorePromise,
     StoreSize,
     Total,
@@ -197,6 +201,18 @@ class PostgresReads(ServerQueue):
             Total(kind, queue, unescaped(task), *rest)
             for kind, queue, task, *rest in self.db.rows("read_totals")
         ]
+
+    def rollups(self, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what was counted in each step; see the contract."""
+        times = int(since // step * step), ceil(until), step
+        return [
+            Rollup(at, queue, unescaped(task), *rest)
+            for at, queue, task, *rest in self.db.rows("read_rollups", *times)
+        ]
+
+    def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first; see the contract."""
+        return [unpack_entry(entry) for (entry,) in self.db.rows("read_audit", limit, before)]
 
     def promises(self) -> list[StorePromise]:
         """Return what a crash of the server loses, and how workers wake up; see the contract."""

@@ -11,14 +11,14 @@ from msgspec import UNSET
 
 from nuvom.core.ids import valid_name
 from nuvom.core.record import FINAL, Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.views import WorkerInfo
+from nuvom.core.views import AuditEntry, WorkerInfo
 from nuvom.errors import PayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nuvom.core.transitions import Change
-    from nuvom.core.views import Total
+    from nuvom.core.views import Rollup, Total
 
 CODES = {
     JobStatus.PENDING: 0,
@@ -38,6 +38,7 @@ pack = msgspec.msgpack.Encoder().encode
 unpack_error = msgspec.msgpack.Decoder(StoredError).decode
 unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
 unpack_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
+unpack_entry = msgspec.msgpack.Decoder(AuditEntry).decode
 
 
 def escaped(text: Any) -> Any:
@@ -95,9 +96,9 @@ def change_values(change: Change, now: float | None) -> tuple[Any, ...]:
     )
 
 
-def total_values(totals: Iterable[Total]) -> str:
-    """Return the argument of the server's ``add_totals``."""
-    changed = [msgspec.structs.replace(one, task=escaped(one.task)) for one in totals]
+def counts(rows: Iterable[Total] | Iterable[Rollup]) -> str:
+    """Return an argument of the server's ``add_counts``."""
+    changed = [msgspec.structs.replace(one, task=escaped(one.task)) for one in rows]
     return msgspec.json.encode(changed).decode()
 
 

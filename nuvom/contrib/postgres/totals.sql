@@ -1,4 +1,5 @@
--- Totals that survive pruning; replaced as a whole by every migration. See docs/decisions/0017.
+-- What the store knows of the past: totals that survive pruning, roll-ups per minute and what people
+-- did; replaced as a whole by every migration. See docs/decisions/0017 and 0038.
 --
 -- New jobs and successes are counted by triggers, in the transaction of whoever stores them. They
 -- are made when totals are first asked for; until then nothing costs. All other ends are counted by
@@ -104,3 +105,76 @@ BEGIN
             sum(t.took_secs), sum(t.waited_secs)
         FROM nuvom.totals t GROUP BY 1, 2, 3, 4, 5, 6;
 END $$;
+
+-- ---- roll-ups --------------------------------------------------------------------------------
+
+-- The bucket of a duration: see "count_successes". These are the ROLLUP_BOUNDS of nuvom.core.views.
+CREATE OR REPLACE FUNCTION nuvom.rollup_bucket(p_secs float8) RETURNS int LANGUAGE sql IMMUTABLE AS $$
+    SELECT 16 - width_bucket(-p_secs, '{-3600,-900,-300,-60,-30,-10,-5,-2.5,-1,-0.5,-0.25,-0.1,-0.05,
+        -0.025,-0.01,-0.005}'::float8[])
+$$;
+
+-- Add roll-ups in the transaction that settles what they count.
+CREATE OR REPLACE FUNCTION nuvom.add_rollups(p_rollups jsonb) RETURNS void LANGUAGE sql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO nuvom.rollups AS r
+    SELECT one.at, pg_backend_pid(), one.queue, one.task, one.kind, one.bucket, one.count, one.secs
+    FROM jsonb_to_recordset(p_rollups) AS one (at bigint, queue text, task text, kind text,
+        bucket int, count bigint, secs float8)
+    ON CONFLICT (at, slot, queue, task, kind, bucket)
+        DO UPDATE SET count = r.count + excluded.count, secs = r.secs + excluded.secs
+$$;
+
+-- Count what a caller has done in this transaction.
+CREATE OR REPLACE FUNCTION nuvom.add_counts(p_totals jsonb, p_rollups jsonb)
+RETURNS void LANGUAGE sql AS $$
+    SELECT nuvom.add_totals(p_totals), nuvom.add_rollups(p_rollups)
+$$;
+
+CREATE OR REPLACE FUNCTION nuvom.read_rollups(p_since bigint, p_until bigint, p_step bigint)
+RETURNS TABLE (at bigint, queue text, task text, kind text, bucket int, count bigint, secs float8)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.at / p_step * p_step, r.queue, r.task, r.kind, r.bucket, sum(r.count)::bigint, sum(r.secs)
+    FROM nuvom.rollups r WHERE r.at >= p_since AND r.at < p_until
+    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+$$;
+
+-- Put together what processes of the server have counted apart, and the minutes of old hours. Rows
+-- that somebody is adding to are left for the next time.
+CREATE OR REPLACE FUNCTION nuvom.condense_rollups(
+    p_minutes_since bigint, p_hours_since bigint, p_until bigint
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('nuvom rollups', 0)) THEN
+        RETURN;
+    END IF;
+    DELETE FROM nuvom.rollups WHERE at < p_hours_since;
+    WITH gone AS (DELETE FROM nuvom.rollups WHERE ctid = ANY (ARRAY(SELECT ctid FROM nuvom.rollups
+            WHERE at < p_until AND (slot <> 0 OR at < p_minutes_since AND at % 3600 <> 0)
+            FOR UPDATE SKIP LOCKED)) RETURNING *)
+    INSERT INTO nuvom.rollups AS r
+    SELECT CASE WHEN at < p_minutes_since THEN at / 3600 * 3600 ELSE at END, 0, queue, task, kind,
+        bucket, sum(count), sum(secs)
+    FROM gone GROUP BY 1, 3, 4, 5, 6
+    ON CONFLICT (at, slot, queue, task, kind, bucket)
+        DO UPDATE SET count = r.count + excluded.count, secs = r.secs + excluded.secs;
+END $$;
+
+-- ---- what people did -------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION nuvom.record_audit(p_id text, p_entry bytea, p_kept int)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO nuvom.audit (id, entry) VALUES (p_id, p_entry)
+        ON CONFLICT (id) DO UPDATE SET entry = excluded.entry;
+    DELETE FROM nuvom.audit WHERE id <= (SELECT id FROM nuvom.audit ORDER BY id DESC
+        OFFSET p_kept LIMIT 1);
+END $$;
+
+CREATE OR REPLACE FUNCTION nuvom.read_audit(p_limit int, p_before text)
+RETURNS SETOF bytea LANGUAGE sql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT entry FROM nuvom.audit WHERE p_before IS NULL OR id < p_before
+    ORDER BY id DESC LIMIT p_limit
+$$;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -24,7 +25,7 @@ from nuvom.cli.output import clean, one_line
 from nuvom.contrib.top import tables
 from nuvom.contrib.top.keys import KEYS, VERBS, foot, help_text
 from nuvom.contrib.top.look import LOOKS, Look, facts_drawing, theme
-from nuvom.contrib.top.sources import Change, Frame, Reader, Wanted, read_frame
+from nuvom.contrib.top.sources import ChangeRequest, Frame, Reader, Wanted, read_frame
 from nuvom.contrib.top.tables import AMBER, QUIET, RED, STRONG, Piece
 from nuvom.contrib.top.widgets import Bar, Help, Line, Question, RowList, Shown, Tabs
 from nuvom.core.clock import SYSTEM_CLOCK
@@ -80,6 +81,7 @@ class TopApp(App[int]):
         self.source, self.read_only = source, read_only
         self.kind, self.query_text, self.is_held = "jobs", "", False
         self.frame: Frame | None = None
+        self.failure: BaseException | None = None
         self._every, self._clock, self._reader = every, clock, Reader()
         self._is_reading = self._again = False
         self._lost, self._read_at = "", clock.monotonic()
@@ -90,7 +92,7 @@ class TopApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """Yield the parts of the screen."""
-        yield Bar(id="head", markup=False)
+        yield Bar("head")
         yield Tabs()
         with Horizontal(id="search"):
             yield Static("/", markup=False)
@@ -100,7 +102,7 @@ class TopApp(App[int]):
             yield RowList()
             with VerticalScroll(id="pane"):
                 yield Static(id="details", markup=False)
-        yield Bar(id="foot", markup=False)
+        yield Bar("foot")
 
     def on_mount(self) -> None:
         """Begin to read."""
@@ -125,6 +127,11 @@ class TopApp(App[int]):
         main.set_class(self.size.width >= _WIDE, "-wide")
         main.set_class(self.size.height >= _ROOMY, "-roomy")
         self.call_after_refresh(self.show)
+
+    def _fatal_error(self) -> None:
+        # Textual would print the values of all variables, and secrets are among them.
+        self.failure = sys.exc_info()[1]
+        self._close_messages_no_wait()
 
     @property
     def look(self) -> Look:
@@ -173,7 +180,8 @@ class TopApp(App[int]):
                 await self._read_once()
         finally:
             self._is_reading = False
-        self.show()
+        if self.screen_stack:
+            self.show()
 
     async def _read_once(self) -> None:
         wanted = self._wanted()
@@ -181,6 +189,8 @@ class TopApp(App[int]):
             frame = await self._reader.run(partial(read_frame, self.source, wanted))
         except NuvomError as error:
             self._lost = error.what
+            return
+        if not self.screen_stack:  # the view has ended meanwhile
             return
         self._lost, self._read_at = "", self._clock.monotonic()
         if (wanted.kind, wanted.query) == (self.kind, self.query_text):
@@ -221,7 +231,8 @@ class TopApp(App[int]):
         frame, place = self.frame, self.source.address
         if frame is not None:
             place = f"{tables.place(frame.overview)}  {place}"
-        where = Line([(Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET))], self._right())
+        name = (Piece("nuvom  ", STRONG), Piece(one_line(place), QUIET))
+        where = Line([name], self._right())
         figures = [
             (Piece(f"{label} ", QUIET), Piece(value, style or STRONG))
             for label, value, style in (() if frame is None else tables.figures(frame.overview))
@@ -229,12 +240,11 @@ class TopApp(App[int]):
         lines = (where, Line(figures), Line([self._notice()]))
         self._bar("head").show(lines, self.look, self.look.bg)
 
-    def _right(self) -> list[Piece]:
-        rate = () if self.frame is None else tables.throughput(self.frame.overview)
+    def _right(self) -> list[Sequence[Piece]]:
         return [
-            *rate,
-            *([Piece("  read-only", QUIET)] if self.read_only else []),
-            *([Piece("  ‖ on hold", AMBER)] if self.is_held else []),
+            [Piece("‖ on hold", AMBER)] if self.is_held else [],
+            [Piece("read-only", QUIET)] if self.read_only else [],
+            () if self.frame is None else tables.throughput(self.frame.overview),
         ]
 
     def _notice(self) -> tuple[Piece, ...]:
@@ -458,10 +468,10 @@ class TopApp(App[int]):
             if not await self.push_screen_wait(Question(what, text, yes=what, no=keep)):
                 return
         await self._make(
-            [Change("jobs", one["id"], name, one["status"]) for one in jobs], verb.done
+            [ChangeRequest("jobs", one["id"], name, one["status"]) for one in jobs], verb.done
         )
 
-    async def _make(self, changes: Sequence[Change], done: str) -> None:
+    async def _make(self, changes: Sequence[ChangeRequest], done: str) -> None:
         """Make changes one after the other, and tell how many were made."""
         made, refused = 0, ""
         for change in changes:
@@ -491,12 +501,12 @@ class TopApp(App[int]):
             return
         name = row["queue"]
         if row["paused_by"]:
-            await self._make([Change("queues", name, "resume")], "resumed")
+            await self._make([ChangeRequest("queues", name, "resume")], "resumed")
             return
         text = "Running jobs go on. No other job of it starts until it is resumed."
         what = f"Pause queue {name}"
         if await self.push_screen_wait(Question(what, text, yes=what, no="Leave it running")):
-            await self._make([Change("queues", name, "pause")], "paused")
+            await self._make([ChangeRequest("queues", name, "pause")], "paused")
 
     def action_run(self) -> None:
         """Enqueue a job of the chosen schedule."""
@@ -511,7 +521,7 @@ class TopApp(App[int]):
         text = f"One job of {row['task']} is enqueued. The fire times stay as they are."
         what = f"Run {name} now"
         if await self.push_screen_wait(Question(what, text, yes=what, no="Leave it")):
-            await self._make([Change("schedules", name, "run")], "a job was enqueued")
+            await self._make([ChangeRequest("schedules", name, "run")], "a job was enqueued")
 
     def action_edit(self) -> None:
         """Edit the arguments of the chosen job, and make a new one with them."""
@@ -528,7 +538,7 @@ class TopApp(App[int]):
             if call is None:
                 self.tell("Nothing was changed, so no job was made.")
                 return
-            change = Change("jobs", job["id"], "repeat", job["status"], call)
+            change = ChangeRequest("jobs", job["id"], "repeat", job["status"], call)
             made = await self._reader.run(partial(self.source.change, change))
         except NuvomError as error:
             self.tell(f"{error.what} {error.fix}".rstrip(), is_bad=True)
@@ -557,7 +567,12 @@ class TopApp(App[int]):
 
 
 def run(source: Source, *, read_only: bool) -> int:
-    """Show a source until the user quits; return the exit code."""
+    """Show a source until the user quits; return the exit code.
+
+    Raises: whatever made the view end, once the terminal is as it was.
+    """
     app = TopApp(source, read_only=read_only)
     app.run()
+    if app.failure is not None:
+        raise app.failure
     return app.return_code or 0

@@ -43,12 +43,18 @@ class Key(NamedTuple):
 
 
 KEYS = (
-    Key("slash", "search", "filter", "Filter jobs; see docs/top.md for the words", ("jobs",)),
+    Key(
+        "slash",
+        "search",
+        "filter",
+        "Filter, such as status:FAILED queue:mail",
+        ("jobs",),
+    ),
     Key("enter", "open", "open", "Show everything about the chosen row"),
     Key("space", "mark", "mark", "Mark the chosen job, or unmark it", ("jobs",)),
     Key("r", "retry", "retry", "Retry the marked jobs, or the chosen one", ("jobs",), changes=True),
-    Key("x", "cancel", "cancel", "Cancel them", ("jobs",), changes=True),
-    Key("d", "discard", "discard", "Remove ended jobs for good", ("jobs",), changes=True),
+    Key("x", "cancel", "cancel", "Cancel jobs that have not ended", ("jobs",), changes=True),
+    Key("d", "discard", "discard", "Discard jobs that have ended", ("jobs",), changes=True),
     Key("p", "pause", "pause, resume", "Pause or resume the queue", ("queues",), changes=True),
     Key("n", "run", "run now", "Enqueue a job of the schedule now", ("schedules",), changes=True),
     Key("e", "edit", "edit", "Edit arguments in $EDITOR, and retry", ("jobs",), changes=True),
@@ -76,17 +82,15 @@ _SHOWN = {
 _LAST = ("question_mark", "q")  # at the right of the footer, whatever the tab
 
 
-def foot(kind: str, *, read_only: bool) -> tuple[list[list[Piece]], list[Piece]]:
+def foot(kind: str, *, read_only: bool) -> tuple[list[list[Piece]], list[list[Piece]]]:
     """Return the keys to show at the left of the last line, and those at its right."""
-    left, right = [], list[Piece]()
+    sides: tuple[list[list[Piece]], list[list[Piece]]] = ([], [])
     for one in KEYS:
         if one.label and one.works(kind, read_only=read_only):
-            pieces = [Piece(f"{_SHOWN.get(one.key, one.key)} ", STRONG), Piece(one.label, QUIET)]
-            if one.key in _LAST:
-                right += [Piece("  "), *pieces] if right else pieces
-            else:
-                left.append(pieces)
-    return left, right
+            key = _SHOWN.get(one.key, one.key)
+            pieces = [Piece(f"{key} ", STRONG), Piece(one.label, QUIET)]
+            sides[one.key in _LAST].append(pieces)
+    return sides
 
 
 def help_text(look: Look, overview: Data | None, *, read_only: bool) -> Text:

@@ -119,7 +119,7 @@ class Layout(NamedTuple):
 def layout(table: Table, wide: str, width: int) -> Layout:
     """Fit a table into ``width`` columns: spare columns, then give the ``wide`` one the rest."""
     natural = [
-        min(_MOST_WIDE, max([cell_len(title), *(_len(row[place]) for row in table.rows)]))
+        min(_MOST_WIDE, max([_title_len(title), *(_len(row[place]) for row in table.rows)]))
         for place, title in enumerate(table.columns)
     ]
     wide_at = list(table.columns).index(wide)
@@ -131,6 +131,10 @@ def layout(table: Table, wide: str, width: int) -> Layout:
     rest = max(0, width - _total(natural, shown))
     widths = [natural[place] + (rest if place == wide_at else 0) for place in shown]
     return Layout(shown, widths)
+
+
+def _title_len(title: str) -> int:
+    return cell_len(title) + (title != "")  # with room for the arrow of the sorted one
 
 
 def _total(natural: Sequence[int], shown: Sequence[int]) -> int:

@@ -33,7 +33,8 @@ from nuvom.errors import (
 )
 from nuvom.inspection import views
 from nuvom.inspection.formats import jsonable
-from nuvom.inspection.overview import overview, schedule_data
+from nuvom.inspection.inspector import COUNTED_JOBS
+from nuvom.inspection.overview import job_details, overview, schedule_data
 from nuvom.inspection.search import parse_search
 from nuvom.scheduler.schedule import Schedule
 
@@ -53,7 +54,7 @@ _REDIRECTS = range(300, 400)
 _DENIED = (401, 403)
 
 
-class Change(NamedTuple):
+class ChangeRequest(NamedTuple):
     """What a user asks for.
 
     Attributes:
@@ -105,7 +106,7 @@ class Source(Protocol):
         """
         ...
 
-    def change(self, change: Change) -> str:
+    def change(self, change: ChangeRequest) -> str:
         """Make a change; return the id of the job that it made, if any.
 
         Raises: Refused: the state is not what the user saw, or does not allow it.
@@ -131,7 +132,7 @@ class StoreSource:
 
     def overview(self) -> Data:
         """Return the state of the whole project."""
-        return jsonable(overview(self._runtime, self._inspector))
+        return jsonable(overview(self._runtime, self._inspector, COUNTED_JOBS))
 
     def rows(self, kind: str, query: str = "", limit: int = MOST_JOBS) -> list[Data]:
         """Return what there is of one kind."""
@@ -150,8 +151,6 @@ class StoreSource:
 
     def _found(self, query: str, limit: int) -> list[JobSnapshot]:
         search = parse_search(query)
-        if not search.conditions:
-            return self._inspector.page(limit=limit)
         return self._inspector.search(search, limit=limit).jobs
 
     def job(self, job_id: str) -> Data:
@@ -161,11 +160,11 @@ class StoreSource:
             args, kwargs = self._inspector.editable_arguments(snapshot.record)
             editable = json.dumps({"args": args, "kwargs": kwargs}, indent=2)
         return {
-            **jsonable(views.job_details(self._inspector, snapshot)),
+            **jsonable(job_details(self._inspector, snapshot)),
             "editable": editable,
         }
 
-    def change(self, change: Change) -> str:
+    def change(self, change: ChangeRequest) -> str:
         """Make a change."""
         control, name = self._runtime.control, change.name
         if change.kind == "jobs":
@@ -178,7 +177,7 @@ class StoreSource:
             control.resume(name)
         return ""
 
-    def _change_job(self, change: Change) -> str:
+    def _change_job(self, change: ChangeRequest) -> str:
         control, job_id = self._runtime.control, change.name
         snapshot = self._inspector.snapshot(job_id)
         short = views.short_id(job_id)
@@ -270,7 +269,7 @@ class ApiSource:
         """Return everything about a job."""
         return self._ask(f"jobs/{quote(job_id, safe='')}")
 
-    def change(self, change: Change) -> str:
+    def change(self, change: ChangeRequest) -> str:
         """Make a change."""
         body = {**(change.call or {}), **({"status": change.seen} if change.seen else {})}
         answer = self._ask(f"{change.kind}/{quote(change.name, safe='')}/{change.verb}", body)

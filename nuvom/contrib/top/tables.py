@@ -45,6 +45,14 @@ STATES = {
 }
 _UNKNOWN = ("?", QUIET, "")
 _MOST_CHARS = 2_000  # of an argument or a result
+_NOT_TOLD = ("at_least", "recent")
+_LABELS = {
+    "func_name": "task",
+    "beat_age_secs": "heartbeat",
+    "example_id": "newest job",
+    "count": "jobs",
+    "timezone_name": "time zone",
+}
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -64,8 +72,14 @@ def _state(word: str, note: str = "") -> list[Cell | str]:
     return [Cell(mark, mark_style), Cell(f"{word} {note}".rstrip(), style)]
 
 
-def _count(count: int, style: str = "") -> Cell:
-    return Cell(f"{count:,}", style if count else QUIET)
+def _count(count: int, style: str = "", *, is_more: bool = False) -> Cell:
+    return Cell(f"{count:,}{'+' * is_more}", style if count else QUIET)
+
+
+def _jobs_of(queue: Data, names: Sequence[str], style: str = "") -> Cell:
+    """Return a queue's count, with a plus if counting stopped there."""
+    is_more = any(name in queue["at_least"] for name in names)
+    return _count(sum(queue[name] for name in names), style, is_more=is_more)
 
 
 # ---- jobs -------------------------------------------------------------------------------
@@ -107,12 +121,12 @@ def _queue_row(queue: Data, _: float) -> list[Cell | str]:
     return [
         *_state("paused" if queue["paused_by"] else "open")[:1],
         queue["queue"],
-        _count(queue["ready"]),
-        _count(queue["running"], ACCENT),
-        _count(queue["scheduled"]),
-        _count(queue["retrying"]),
-        _count(queue["parked"], AMBER),
-        _count(queue["failed"] + queue["dead"], RED),
+        _jobs_of(queue, ["ready"]),
+        _jobs_of(queue, ["running"], ACCENT),
+        _jobs_of(queue, ["scheduled"]),
+        _jobs_of(queue, ["retrying"]),
+        _jobs_of(queue, ["parked"], AMBER),
+        _jobs_of(queue, ["failed", "dead"], RED),
         "-" if oldest is None else duration(oldest),
         Cell("?" if workers is None else f"{workers:,}", AMBER if is_unserved else ""),
         Cell(f"paused by {queue['paused_by']}" if queue["paused_by"] else "", AMBER),
@@ -303,20 +317,22 @@ class Piece(NamedTuple):
 def figures(overview: Data) -> list[tuple[str, str, str]]:
     """Return label, value and style of each figure of the header, the most telling ones first."""
     queues, workers = overview["queues"], overview["workers"]
-    names = ("ready", "running", "scheduled", "retrying")
-    sums = {name: sum(one[name] for one in queues) for name in names}
-    failed = overview["failures"]["jobs"]
     waits = [one["oldest_ready_secs"] for one in queues if one["oldest_ready_secs"] is not None]
-    is_unserved = sums["ready"] and not workers["alive"]
+
+    def count(*names: str) -> str:
+        is_more = any(name in one["at_least"] for one in queues for name in names)
+        return f"{sum(one[name] for one in queues for name in names):,}{'+' * is_more}"
+
+    running, failed, ready = count("running"), count("failed", "dead"), count("ready")
     return [
-        ("Ready", f"{sums['ready']:,}", ""),
-        ("Running", f"{sums['running']:,}", ACCENT if sums["running"] else ""),
-        ("Retrying", f"{sums['retrying']:,}", ""),
-        ("Failed", f"{failed:,}", RED if failed else ""),
+        ("Ready", ready, ""),
+        ("Running", running, ACCENT if running != "0" else ""),
+        ("Retrying", count("retrying"), ""),
+        ("Failed", failed, RED if failed != "0" else ""),
         ("Oldest", duration(max(waits)) if waits else "-", ""),
-        ("Workers", f"{workers['alive']:,}", AMBER if is_unserved else ""),
+        ("Workers", f"{workers['alive']:,}", AMBER if waits and not workers["alive"] else ""),
         ("Busy", f"{workers['running']:,} of {workers['slots']:,}", ""),
-        ("Scheduled", f"{sums['scheduled']:,}", ""),
+        ("Scheduled", count("scheduled"), ""),
     ]
 
 
@@ -358,12 +374,11 @@ def sparkline(values: Sequence[int]) -> str:
 
 def throughput(overview: Data) -> tuple[Piece, ...]:
     """Return how many jobs ended in the last minutes; nothing if the store does not tell."""
-    found = overview.get("throughput")
-    if not found or not found["ended"]:
+    found = overview["throughput"]
+    if found is None:
         return ()
-    # The running minute has only begun, so the one before tells the rate.
-    rate = found["ended"][-2] if len(found["ended"]) > 1 else found["ended"][-1]
-    return (Piece(sparkline(found["ended"]), ACCENT), Piece(f" {rate:,}/min", ""))
+    rate = f" {found['per_minute']:,g}/min"
+    return (Piece(sparkline(found["ended"]), ACCENT), Piece(rate, STRONG))
 
 
 def search_for(kind: str, row: Data) -> str:
@@ -392,9 +407,10 @@ def details(kind: str, one: Data, now: float) -> Iterator[Fact]:
         yield from _job_facts(one, now)
         return
     for name, value in one.items():
-        if value in (None, [], ""):
+        if value in (None, [], "") or name in _NOT_TOLD:
             continue
-        label = name.removesuffix("_secs").removesuffix("_at").replace("_", " ")
+        label = _LABELS.get(name) or name.removesuffix("_secs").removesuffix("_at")
+        label = label.replace("_", " ")
         if name.endswith("_at"):
             yield Fact(label, f"{value} ({_since(value, now)})")
         elif name.endswith("_secs"):

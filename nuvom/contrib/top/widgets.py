@@ -21,7 +21,7 @@ from nuvom.contrib.top import tables
 from nuvom.contrib.top.look import LOOKS, Layout, Look, layout, line_of, row_strip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from textual import events
     from textual.app import ComposeResult
@@ -36,32 +36,52 @@ _GAP = 2
 
 
 class Line(NamedTuple):
-    """A line of text: groups at the left, as many as there is room for, and one at the right."""
+    """A line of text: groups at the left and at the right, as many as there is room for.
 
-    groups: Sequence[Sequence[Piece]]
-    right: Sequence[Piece] = ()
+    The first ones matter most; those at the right matter more.
+    """
+
+    left: Sequence[Sequence[Piece]]
+    right: Sequence[Sequence[Piece]] = ()
 
 
 class Bar(Static):
     """Lines of text that are cut to the width of the screen."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(id=name, markup=False)
+        self._drawing: Callable[[int], Text] = lambda _: Text()
+
     def show(self, lines: Sequence[Line], look: Look, back: str) -> None:
-        """Draw lines."""
-        drawn = [_drawn(line, max(1, self.content_size.width), look, back) for line in lines]
-        self.update(Text("\n").join(drawn))
+        """Draw lines, and draw them again whenever the width changes."""
+
+        def drawing(width: int) -> Text:
+            return Text("\n").join(_drawn(line, width, look, back) for line in lines)
+
+        self._drawing = drawing
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """Use the width that there is now."""
+        self.update(self._drawing(max(1, self.content_size.width)))
 
 
 def _drawn(line: Line, width: int, look: Look, back: str) -> Text:
-    right = line_of(line.right, look, back)
-    first, *others = (line_of(one, look, back) for one in line.groups or [()])
-    if first.cell_len + right.cell_len + _GAP > width:
-        right = Text()
-    first.truncate(width, overflow="ellipsis")
-    for one in others:
-        if first.cell_len + one.cell_len + right.cell_len + 2 * _GAP > width:
+    lefts, rights = ([line_of(one, look, back) for one in side if one] for side in line)
+    right = _fitting(rights, width)
+    left = _fitting(lefts, width - right.cell_len - (_GAP if rights else 0))
+    return left.append(" " * (width - left.cell_len - right.cell_len)).append_text(right)
+
+
+def _fitting(groups: Sequence[Text], width: int) -> Text:
+    """Return the groups that fit; the first one is cut if it does not."""
+    text = Text(no_wrap=True)
+    for number, one in enumerate(groups):
+        if number and text.cell_len + _GAP + one.cell_len > width:
             break
-        first.append(" " * _GAP).append_text(one)
-    return first.append(" " * (width - first.cell_len - right.cell_len)).append_text(right)
+        text.append(" " * (_GAP if number else 0)).append_text(one)
+    text.truncate(max(0, width), overflow="ellipsis")
+    return text
 
 
 class Tabs(Static):

@@ -464,7 +464,7 @@ def _update_of(store: SQLiteStore, successes: Sequence[Settlement]) -> tuple[str
         # sqlite3 looks for an adapter for bytes at each binding, but not for a bytearray.
         result = None if one.result is None else bytearray(one.result)
         bound += (record.ref, record.lease_epoch, result, one.started_at, one.finished_at)
-        if record.unique_key is not None or record.attempt > 1 or record.lease_epoch > 1:
+        if record.unique_key is not None or record.lease_epoch > 1:
             has_rest = True
     size = 1 << (len(successes) - 1).bit_length()
     bound += _NO_JOB * (size - len(successes))

@@ -25,7 +25,14 @@ from nuvom.errors import (
 )
 from nuvom.inspection import views
 from nuvom.inspection.formats import rfc3339
-from nuvom.inspection.overview import latest_jobs, overview, schedule_data, schedule_details
+from nuvom.inspection.inspector import COUNTED_JOBS
+from nuvom.inspection.overview import (
+    job_details,
+    latest_jobs,
+    overview,
+    schedule_data,
+    schedule_details,
+)
 from nuvom.inspection.search import parse_search
 from nuvom.scheduler.schedule import Schedule
 
@@ -87,7 +94,7 @@ class Endpoint(NamedTuple):
 
 
 def _overview(visit: Visit, _: Body) -> Data:
-    return overview(visit.runtime, visit.inspector)
+    return overview(visit.runtime, visit.inspector, COUNTED_JOBS)
 
 
 def _jobs(visit: Visit, _: Body) -> Data:
@@ -106,7 +113,7 @@ def _snapshot(visit: Visit) -> JobSnapshot:
 def _job(visit: Visit, _: Body) -> Data:
     snapshot = _snapshot(visit)
     return {
-        **views.job_details(visit.inspector, snapshot),
+        **job_details(visit.inspector, snapshot),
         "editable": _editable(visit, snapshot.record),
     }
 
