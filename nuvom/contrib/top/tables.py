@@ -377,8 +377,11 @@ def throughput(overview: Data) -> tuple[Piece, ...]:
     found = overview["throughput"]
     if found is None:
         return ()
+    values = found["ended"]
+    if values[-1] < values[-2]:  # the running minute, in which the line would seem to fall
+        values = values[:-1]
     rate = f" {found['per_minute']:,g}/min"
-    return (Piece(sparkline(found["ended"]), ACCENT), Piece(rate, STRONG))
+    return (Piece(sparkline(values), ACCENT), Piece(rate, STRONG))
 
 
 def search_for(kind: str, row: Data) -> str:
