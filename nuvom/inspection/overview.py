@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _LATEST = 5  # failures that the overview tells of
 SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _SHOWN = 5
-_STEP_SECS, _STEPS, _LATELY = 60, 30, 5  # minutes of the throughput, and those of its mean
 _SHOWN_PARKED = 3
+_STEP_SECS, _STEPS = 60, 30  # of the throughput
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
 _FEW_QUEUES = 2  # about which it is said one by one that no worker serves them
@@ -157,13 +157,11 @@ def throughput(inspector: Inspector, now: float) -> dict[str, Any] | None:
         return None
     since = (now // _STEP_SECS - _STEPS + 1) * _STEP_SECS
     rows = inspector.history(since, now, _STEP_SECS)
-    ended = series(rows, since, now, _STEP_SECS, kinds=ENDS)
-    whole = ended[-_LATELY - 1 : -1]
     return {
         "step_secs": _STEP_SECS,
-        "per_minute": round(sum(whole) / len(whole), 1),
-        "ended": ended,
-        "failed": series(rows, since, now, _STEP_SECS, kinds=("failed", "dead")),
+        "per_minute": round(figures.per_min(rows, now), 1),
+        "ended": series(rows, since, now, _STEP_SECS, kinds=ENDS),
+        "failed": series(rows, since, now, _STEP_SECS, kinds=figures.FAILURES),
     }
 
 

@@ -12,7 +12,7 @@ from nuvom.core.record import JobStatus
 from nuvom.core.views import beat_secs
 from nuvom.errors import WorkerNotFound, plural
 from nuvom.inspection import figures
-from nuvom.inspection.formats import duration
+from nuvom.inspection.formats import duration, rate_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +117,7 @@ def _figures(visit: Visit, found: Sequence[WorkerInfo], rows: Sequence[Row]) -> 
     silent, slots = len(found) - len(living), sum(one.slots for one in living)
     busy = sum(one.running for one in living)
     longest = max((one for row in rows for one in row.jobs), key=lambda one: one.secs, default=None)
-    rate = f"{figures.per_min(readings.recent(visit)):,.0f}"
+    rate = rate_text(figures.per_min(readings.recent(visit).minutes, visit.now))
     quiet = sum(one.state != "alive" for one in living)
     states = [f"{silent} silent"] * bool(silent) + [f"{quiet} not taking jobs"] * bool(quiet)
     keeps = visit.inspector.keeps_history
