@@ -23,6 +23,7 @@ _USUAL_SIZE = 50
 _MOST_BYTES = 65_536  # of arguments that a list shows the beginning of
 _MOST_COUNTED = 10_000
 _COUNTING_SECS = 2.0
+_COUNTS_SECS = 1.0  # for which all tabs share the counts of statuses
 
 ALLOWED = {
     "retry": RETRYABLE,
@@ -90,13 +91,14 @@ def jobs(visit: Visit) -> Page:
     search, size, now = typed.search, _size(visit), visit.now
     found = inspector.search(search, before=visit.asked("before") or None, limit=size)
     rows = [row_of(inspector, one, now) for one in found.jobs]
+    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts)
     here = {"q": search.text, "size": visit.asked("size"), "compact": visit.asked("compact")}
     return Page(
         "jobs.html",
         {
             "typed": typed,
             "tokens": list(tokens_of(search)),
-            "tabs": list(_tabs(search, inspector.status_counts())),
+            "tabs": list(_tabs(search, counts)),
             "rows": rows,
             "found": found,
             "here": here,
