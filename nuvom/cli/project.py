@@ -296,3 +296,8 @@ def make_record(
         raise TaskNotImportable(entry.name, reason, repair)
     args, kwargs = call
     return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
+
+
+def changes_of(called: JobRecord) -> dict[str, Any]:
+    """Return what a job that repeats another one takes from the record of a new call."""
+    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}
