@@ -104,6 +104,7 @@ def jobs(visit: Visit) -> Page:
             "here": here,
             "size": size,
             "sizes": SIZES,
+            "number": _number(search, counts),
             "is_whole": found.next_before is None and not visit.asked("before"),
             "wider": Search(search.conditions[:-1]).text if search.conditions else None,
         },
@@ -181,6 +182,14 @@ def _tabs(search: Search, counts: dict[JobStatus, Count]) -> Iterator[StatusTab]
         shown = "" if count is None else _counted(count.n, is_more=count.is_more)
         q = search.with_("status", status).text
         yield StatusTab(str(status), shown, q, status in current)
+
+
+def _number(search: Search, counts: dict[JobStatus, Count]) -> str:
+    """Return how many jobs match, if that needs no look at them; else ""."""
+    if not counts or any(one.name != "status" for one in search.conditions):
+        return ""
+    found = [counts[one] for one in search.statuses]
+    return _counted(sum(one.n for one in found), is_more=any(one.is_more for one in found))
 
 
 def _counted(n: int, *, is_more: bool) -> str:
