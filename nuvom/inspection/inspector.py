@@ -29,7 +29,7 @@ from nuvom.core.views import JobScan, Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
 from nuvom.inspection.redaction import Redaction, editable, unmasked
-from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Limits, Lookup
+from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, SearchLimits, Lookup
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
@@ -179,12 +179,14 @@ class Inspector:
         return self._redaction.arguments(record.func_name, args, kwargs)
 
     def named_arguments(self, record: JobRecord) -> dict[str, Any]:
-        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown."""
+        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown.
+
+        Raises: PayloadError: they are damaged.
+        """
         self._redaction.refresh()
         return self._named(record)
 
     def _named(self, record: JobRecord) -> dict[str, Any]:
-        """Return arguments for display by the names of their parameters, or by number."""
         args, kwargs = self._shown(record)
         names = self._redaction.names(record.func_name, len(args))
         return {**dict(zip(names, args, strict=True)), **kwargs}
@@ -283,7 +285,7 @@ class Inspector:
         """
         self._redaction.refresh()
         lookup = Lookup(self._scan, self._named, self._runtime.clock)
-        return lookup.find(search, before, limit, Limits(secs, within))
+        return lookup.find(search, before, limit, SearchLimits(secs, within))
 
     def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
         if self._queue is not None:
@@ -299,7 +301,9 @@ class Inspector:
             most: Count only so far; see ``LeasedJobQueue.stats``. None counts all jobs, which may
                 take long.
         """
-        return [] if self._queue is None else self._queue.stats(most)
+        if self._queue is None:
+            return []
+        return self._queue.stats() if most is None else self._queue.stats(most)
 
     def status_counts(self, most: int = COUNTED_JOBS) -> dict[JobStatus, Count]:
         """Return how many jobs have each status, counted only so far for each queue.

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import frame
-from nuvom.contrib.dashboard.pages.jobs import Typed, tokens_of, typed_search
+from nuvom.contrib.dashboard.pages.jobs import TypedSearch, tokens_of, typed_search
 from nuvom.contrib.dashboard.visit import Page
 from nuvom.core.record import JobRecord, JobSnapshot, StoredError
 from nuvom.core.text import mask_text
@@ -32,7 +32,7 @@ _MOSTLY = 0.8  # share of a group's jobs from which on one worker is named
 _SOON_SECS = 600.0
 
 
-class Row(NamedTuple):
+class GroupRow(NamedTuple):
     """A group of failures; ``bars`` are its newest ones over the time window."""
 
     group: ErrorGroup
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     bars: list[int]
 
 
-class Share(NamedTuple):
+class WorkerShare(NamedTuple):
     """On which worker most failures of a group ran: a text around its id, or "" if unknown."""
 
     text: str = ""
@@ -48,12 +48,12 @@ class Share(NamedTuple):
     rest: str = ""
 
 
-class Detail(NamedTuple):
+class GroupDetail(NamedTuple):
     """What an open row shows: the end of a traceback, the newest jobs, and where they ran."""
 
     trace: str
     ids: list[str]
-    share: Share
+    share: WorkerShare
 
 
 def errors(visit: Visit) -> Page:
@@ -64,7 +64,7 @@ def errors(visit: Visit) -> Page:
     others = [one.text for one in typed.search.conditions if one.name not in _KNOWN]
     if others and not typed.error:
         error = f"Errors cannot be filtered by {', '.join(others)}."
-        typed = Typed(search, " ".join(others), error)
+        typed = TypedSearch(search, " ".join(others), error)
     found = [one for one in groups if search.fits(_as_job(one), now, dict)]
     found.sort(key=lambda one: (-one.count, -one.last_at))
     secs, label = frame.WINDOWS[frame.window(visit, "24h")]
@@ -74,7 +74,7 @@ def errors(visit: Visit) -> Page:
         {
             "typed": typed,
             "tokens": list(tokens_of(search)),
-            "rows": [Row(one, _word(one), _bars(one, now - secs, now)) for one in found],
+            "rows": [GroupRow(one, _word(one), _bars(one, now - secs, now)) for one in found],
             "jobs": sum(one.count for one in found),
             "first": _first(found),
             "window": frame.window(visit, "24h"),
@@ -121,7 +121,7 @@ def _first(groups: Sequence[ErrorGroup]) -> tuple[str, ErrorGroup] | None:
     return (word, groups[0]) if word else None
 
 
-def _detail(visit: Visit, group: ErrorGroup) -> Detail:
+def _detail(visit: Visit, group: ErrorGroup) -> GroupDetail:
     inspector = visit.inspector
     ids = inspector.failed_ids(group.fingerprint)
     try:
@@ -132,24 +132,24 @@ def _detail(visit: Visit, group: ErrorGroup) -> Detail:
     text = views.trace_text(data) if data else f"{group.type}: {mask_text(group.message)}"
     lines = text.replace(f"{visit.runtime.settings.root}{os.sep}", "").split("\n")
     head = "\n".join(lines[-_HEAD_LINES:])
-    return Detail(head, ids[:_IDS], _share(visit, ids[:_MOST_EXAMPLES], group))
+    return GroupDetail(head, ids[:_IDS], _share(visit, ids[:_MOST_EXAMPLES], group))
 
 
-def _share(visit: Visit, ids: Sequence[str], group: ErrorGroup) -> Share:
+def _share(visit: Visit, ids: Sequence[str], group: ErrorGroup) -> WorkerShare:
     """Return on which worker most of some failures ran, and how long it had been up before."""
     ran = Counter(filter(None, (_worker_of(visit, one) for one in ids)))
     workers = visit.inspector.workers()
     if not ran or (len(ran) == 1 and len(workers) <= 1):
-        return Share()
+        return WorkerShare()
     worker, count = ran.most_common(1)[0]
     if count < _MOSTLY * ran.total():
-        return Share(f"They ran on {len(ran)} workers.")
+        return WorkerShare(f"They ran on {len(ran)} workers.")
     text = f"{count} of {ran.total()} ran on worker"
     started = next((one.started_at for one in workers if one.id == worker), None)
     if started is None or not 0 <= group.first_at - started < _SOON_SECS:
-        return Share(text, worker, ".")
+        return WorkerShare(text, worker, ".")
     up = duration(group.first_at - started)
-    return Share(text, worker, f", which came up {up} before the first one.")
+    return WorkerShare(text, worker, f", which came up {up} before the first one.")
 
 
 def _worker_of(visit: Visit, job_id: str) -> str | None:
