@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from nuvom.contrib.dashboard.visit import Visit
     from nuvom.core.views import ErrorGroup
 
-_MOST_GROUPS = 200
+_MOST_GROUPS = 100
+_GROUPS_SECS = 1.0  # for which all tabs share them
 _MOST_EXAMPLES = 200  # failures of a group whose workers are counted
 _IDS = 6
 _BARS = 24
@@ -59,7 +60,7 @@ class GroupDetail(NamedTuple):
 def errors(visit: Visit) -> Page:
     """Show the groups that match ``?q=``; the one that ``?show=`` names is open."""
     typed, now = typed_search(visit), visit.now
-    groups = visit.inspector.error_groups(_MOST_GROUPS)
+    groups = groups_of(visit)
     search = Search(tuple(one for one in typed.search.conditions if one.name in _KNOWN))
     others = [one.text for one in typed.search.conditions if one.name not in _KNOWN]
     if others and not typed.error:
@@ -82,9 +83,16 @@ def errors(visit: Visit) -> Page:
             "shown": shown,
             "detail": None if shown is None else _detail(visit, shown),
             "any": bool(groups),
+            "is_more": len(groups) == _MOST_GROUPS,
             "group_query": lambda one: Search().with_("error", one.fingerprint).text,
         },
     )
+
+
+def groups_of(visit: Visit) -> list[ErrorGroup]:
+    """Return the latest groups of failures."""
+    read = visit.inspector.error_groups
+    return visit.site.kept("groups", _GROUPS_SECS, lambda: read(_MOST_GROUPS))
 
 
 def _as_job(group: ErrorGroup) -> JobSnapshot:

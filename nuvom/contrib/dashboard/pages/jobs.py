@@ -23,6 +23,7 @@ _USUAL_SIZE = 50
 _MOST_BYTES = 65_536  # of arguments that a list shows the beginning of
 _MOST_COUNTED = 10_000
 _COUNTING_SECS = 2.0
+_COUNTS_SECS = 1.0  # for which all tabs share the counts of statuses
 
 ALLOWED = {
     "retry": RETRYABLE,
@@ -90,18 +91,20 @@ def jobs(visit: Visit) -> Page:
     search, size, now = typed.search, _size(visit), visit.now
     found = inspector.search(search, before=visit.asked("before") or None, limit=size)
     rows = [row_of(inspector, one, now) for one in found.jobs]
+    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts)
     here = {"q": search.text, "size": visit.asked("size"), "compact": visit.asked("compact")}
     return Page(
         "jobs.html",
         {
             "typed": typed,
             "tokens": list(tokens_of(search)),
-            "tabs": list(_tabs(search, inspector.status_counts())),
+            "tabs": list(_tabs(search, counts)),
             "rows": rows,
             "found": found,
             "here": here,
             "size": size,
             "sizes": SIZES,
+            "number": _number(search, counts),
             "is_whole": found.next_before is None and not visit.asked("before"),
             "wider": Search(search.conditions[:-1]).text if search.conditions else None,
         },
@@ -179,6 +182,14 @@ def _tabs(search: Search, counts: dict[JobStatus, Count]) -> Iterator[StatusTab]
         shown = "" if count is None else _counted(count.n, is_more=count.is_more)
         q = search.with_("status", status).text
         yield StatusTab(str(status), shown, q, status in current)
+
+
+def _number(search: Search, counts: dict[JobStatus, Count]) -> str:
+    """Return how many jobs match, if that needs no look at them; else ""."""
+    if not counts or any(one.name != "status" for one in search.conditions):
+        return ""
+    found = [counts[one] for one in search.statuses]
+    return _counted(sum(one.n for one in found), is_more=any(one.is_more for one in found))
 
 
 def _counted(n: int, *, is_more: bool) -> str:

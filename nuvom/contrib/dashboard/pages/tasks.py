@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import actions, frame
 from nuvom.contrib.dashboard.pages.arguments import ArgumentForm
+from nuvom.contrib.dashboard.pages.errors import groups_of
 from nuvom.contrib.dashboard.pages.jobs import condition, row_of
 from nuvom.contrib.dashboard.pages.overview import Figure
 from nuvom.contrib.dashboard.visit import Done, Page
@@ -70,7 +71,7 @@ def tasks(visit: Visit) -> Page:
     entries = tasks_or_nothing(visit.runtime.settings.manifest_file)
     rows, known = _history(visit), by_any_name(entries)
     named = {one.task for one in rows} | inspector.parked_tasks().keys()
-    named |= {one.func_name for one in inspector.error_groups()}
+    named |= {one.func_name for one in groups_of(visit)}
     others = sorted(named - known.keys() - {""})
     shown = [(one.name, one) for one in entries] + [(name, None) for name in others]
     return Page(
