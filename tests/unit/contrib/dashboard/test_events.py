@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Hashable
 from typing import Any
 
@@ -120,8 +121,7 @@ def test_nobody_reads_the_store_when_nobody_listens(
         reader = Reader(watch)
         await reader.next()
         await reader.next()
-        thread = watch._thread
-        assert thread is not None
+        (thread,) = [one for one in threading.enumerate() if one.name == "nuvom-dashboard"]
         await reader.end()
         monkeypatch.setattr(events, "_LINGER_SECS", 0.0)
         await asyncio.to_thread(thread.join, LIMIT_SECS)

@@ -138,6 +138,20 @@ def test_what_needs_attention_has_the_button_that_mends_it(dashboard: Dashboard)
     assert "Read only" in page.text
 
 
+def test_an_action_is_seen_at_once(dashboard: Dashboard) -> None:
+    assert "/queues/mail/pause" in _read(dashboard, "/queues").actions
+    dashboard.follow("/queues/mail/pause")
+    assert "/queues/mail/resume" in _read(dashboard, "/queues").actions
+
+
+def test_a_change_that_pages_are_told_of_is_on_the_next_page(dashboard: Dashboard) -> None:
+    dashboard.site.changes.look()
+    assert _read(dashboard, "/queues/mail").figures["Ready to run"].startswith("1 ")
+    dashboard.add("shop.mail", queue="mail")
+    dashboard.site.changes.look()
+    assert _read(dashboard, "/queues/mail").figures["Ready to run"].startswith("2 ")
+
+
 def test_a_queue_says_who_serves_it_and_asks_before_a_purge(dashboard: Dashboard) -> None:
     page = _read(dashboard, "/queues/mail")
     assert page.figures["Ready to run"].startswith("1 ")
