@@ -56,6 +56,7 @@ _FULL_ID = 36
 _SHORTEST_SUFFIX = 6
 _PAGE = 500
 _MINUTE = 60
+_WAITING_TOLD = 1000  # jobs beside a waiting one that are counted
 _MOST_LINKS = 100  # jobs that are listed as following from one
 _WAITING = ("ready", "scheduled", "retrying")
 
@@ -395,7 +396,7 @@ class Inspector:
         return None
 
     def _why_pending(self, record: JobRecord) -> Reason:
-        stats = next((one for one in self.stats() if one.queue == record.queue), None)
+        stats = next((one for one in self.stats(_WAITING_TOLD) if one.queue == record.queue), None)
         if stats is not None and stats.paused_by is not None:
             text = f'its queue "{record.queue}" is paused by {stats.paused_by}'
             return Reason(text, f"Let it go on: nuvom queues resume {record.queue}")
@@ -409,7 +410,9 @@ class Inspector:
             return Reason(text, f"Start one: nuvom runworker --queues {record.queue}")
         ready = 0 if stats is None else stats.ready
         if ready > 1:
-            return Reason(f'it waits with {plural(ready - 1, "other job")} on "{record.queue}"')
+            more = "more than " if stats is not None and "ready" in stats.at_least else ""
+            others = plural(ready - 1, "other job")
+            return Reason(f'it waits with {more}{others} on "{record.queue}"')
         return Reason("it is ready, and a worker is about to take it")
 
     def _fix_of(self, record: JobRecord) -> str:
