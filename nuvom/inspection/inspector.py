@@ -29,7 +29,7 @@ from nuvom.core.views import JobScan, Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
 from nuvom.inspection.redaction import Redaction, editable, unmasked
-from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, SearchLimits, Lookup
+from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Lookup, SearchLimits
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
