@@ -108,7 +108,7 @@ HOT = {
     "has ready, due": (reads._HAS_READY, "jobs_scheduled (run_at<?)"),
     "room in a queue": (hot._WAITING, "jobs_ready (queue=?)"),
     "clear": (rows._WAITING, "jobs_parked"),
-    "roll-ups": (totals._READ_ROLLUPS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
+    "roll-ups": (rollups._READ, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
     "old roll-ups": (totals._OLD_HOURS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
     "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),
 }
