@@ -13,7 +13,9 @@ from nuvom.discovery.manifest import write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.errors import InvalidTaskOption
 from nuvom.inspection.inspector import Inspector
+from nuvom.inspection.redaction import unmasked
 from nuvom.inspection.search import parse_search
+from nuvom.serialization.base import Shaped
 from nuvom.task import task
 from nuvom.testing import make_job
 from tests.engine import Engine, make_runtime
@@ -138,6 +140,29 @@ def test_an_edit_keeps_what_it_did_not_change(engine: Engine) -> None:
         (6, 4222, {"holder": "you", "n": 2**60 + 1, "token": "t"}, 9),
         {},
     )
+
+
+def test_a_mask_in_a_list_that_was_changed_around_it_is_refused() -> None:
+    stored = [{"user": "a", "password": "1"}, {"user": "b", "password": "2"}]
+    shown = [{"user": "a", "password": "***"}, {"user": "b", "password": "***"}]
+    assert unmasked([shown[0], {"user": "c", "password": "3"}], shown, stored) == [
+        stored[0],
+        {"user": "c", "password": "3"},
+    ]
+    for edited in (shown[1:], [shown[1], shown[0]], [{"user": "c", "password": "***"}, shown[1]]):
+        with pytest.raises(ValueError, match="typed again"):
+            unmasked(edited, shown, stored)
+
+
+def test_an_object_inside_an_edited_one_is_put_together_anew() -> None:
+    inner = Shaped("Card", {"number": 4111, "token": "t"})
+    stored = Shaped("Order", {"id": 1, "card": inner})
+    shown = {"id": 1, "card": {"number": 4111, "token": "***"}}
+    assert unmasked(shown, shown, stored) is stored
+    assert unmasked({**shown, "id": True}, shown, stored) == {
+        "id": True,
+        "card": {"number": 4111, "token": "t"},
+    }
 
 
 def test_an_option_that_names_nothing_is_refused() -> None:

@@ -152,10 +152,11 @@ class _Wanted:
         self.codes = json.dumps(codes)
         # Ready jobs are in the order of priorities: those of a task are found sooner by a walk.
         has_index = codes and SUCCESS not in codes and (task is None or READY not in codes)
-        self.chosen = " UNION ALL ".join(map(_choice, codes)) if has_index else ""
+        self.chosen = " UNION ALL ".join(map(choice_of, codes)) if has_index else ""
 
 
-def _choice(code: int) -> str:
+def choice_of(code: int) -> str:
+    """Return SQL that chooses the newest jobs of a status by its index."""
     return {READY: _READY, RUNNING: _RUNNING}.get(code) or _OTHER.format(status=code)
 
 

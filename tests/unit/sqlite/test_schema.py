@@ -126,7 +126,7 @@ def test_statement_of_a_worker_reads_no_row_it_does_not_need(
 
 
 _READS_ALL = ("_COUNTS", "_FIND")  # exact counts, and the ends of ids
-_CHOICES = " UNION ALL ".join(map(reads._choice, range(9)))
+_CHOICES = " UNION ALL ".join(map(reads.choice_of, range(9)))
 READS = {
     name: query.format(chosen=_CHOICES, status=3, order="DESC")
     for name, query in vars(reads).items()
