@@ -15,6 +15,7 @@ _QUEUE_METHODS = (
     "announce",
     "claim",
     "commands",
+    "condense_history",
     "enqueue",
     "extend",
     "mark_started",

@@ -150,8 +150,7 @@ class RollupSums:
         """
         queue = task = ""
         minute = until = took_above = took_most = waited_above = waited_most = 0.0
-        count, took_secs, waited_secs = 0, 0.0, 0.0
-        ends = waits = [0.0, 0.0]
+        count, took_secs, waited_secs, ends, waits = 0, 0.0, 0.0, [0.0, 0.0], [0.0, 0.0]
         for one in successes:
             record, began, ended = one.record, one.started_at, one.finished_at
             took, waited = ended - began, began - record.created_at

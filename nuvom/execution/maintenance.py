@@ -26,6 +26,7 @@ _TICK_SECS = 0.25
 _UNPARK_SECS = 1.0
 _PRUNE_SECS = 60.0
 _PRUNE_LIMIT = 1000  # jobs removed per call
+_CONDENSE_SECS = 3600.0
 
 
 class Maintenance:
@@ -55,6 +56,7 @@ class Maintenance:
         self.beat_secs = beat_secs(context.lease_secs)
         self._tick_secs = min(_TICK_SECS, self.beat_secs)
         self._next_beat = self._next_unpark = self._next_prune = self._next_reap = 0.0
+        self._next_condense = 0.0
         self._gives_time = False
         self._reaped_at = self._clock.monotonic()
 
@@ -92,6 +94,9 @@ class Maintenance:
             self._next_prune = now + _PRUNE_SECS
             if self.prune() >= _PRUNE_LIMIT:
                 self._next_prune = now  # the rest waits for the next tick: heartbeats come first
+            elif now >= self._next_condense:
+                self._next_condense = now + _CONDENSE_SECS
+                self._queue.condense_history()
         self.reap()  # last: a store shared with another machine refuses it
 
     def beat(self) -> None:

@@ -52,6 +52,7 @@ def test_tables_of_an_earlier_version_keep_their_jobs(schema: str) -> None:
                 "{schema}".schedule_calls, "{schema}".rollups,
                     "{schema}".audit;
             ALTER TABLE "{schema}".running DROP COLUMN started;
+            ALTER TABLE "{schema}".queues DROP COLUMN paused_at;
             UPDATE "{schema}".store SET schema_version = 1""")
     refused = invoke("queues")
     assert refused.code != 0

@@ -181,10 +181,11 @@ def _failures_text(failures: dict[str, Any], now: float) -> str:
 @click.option(
     "--token",
     metavar="[TOKEN]",
+    envvar="NUVOM_DASHBOARD_TOKEN",
     prompt=True,
     prompt_required=False,
     hide_input=True,
-    help="The token for that dashboard; without a value, you are asked for it.",
+    help="The dashboard's token. Better: --token alone, which asks, or NUVOM_DASHBOARD_TOKEN.",
 )
 def top(
     invocation: Invocation, *, once: bool, read_only: bool, url: str | None, token: str | None

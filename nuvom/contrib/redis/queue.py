@@ -24,7 +24,9 @@ from nuvom.contrib.redis.wakeup import subscribers
 from nuvom.core.batch import RecordBatch
 from nuvom.core.ids import ID_CHARS, new_id
 from nuvom.core.record import JobRecord
+from nuvom.core.totals import kept_since
 from nuvom.core.transitions import Change, LostDelivery, Recovery
+from nuvom.core.views import AUDIT_KEPT
 from nuvom.errors import BackendUnavailable, PayloadError, QueueFull
 from nuvom.host.sleepers import SCHEDULES
 from nuvom.queue_backends.base import Capability
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from nuvom.contrib.redis.wakeup import Subscriber
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
-    from nuvom.core.views import WorkerInfo
+    from nuvom.core.views import AuditEntry, WorkerInfo
     from nuvom.host.worker_lock import DeadWorker
     from nuvom.queue_backends.leased import ClaimArguments
 
@@ -67,6 +69,7 @@ class RedisJobQueue(RedisReads):
         Capability.OVERLAP,
         Capability.TOTALS,
         Capability.SCHEDULES,
+        Capability.HISTORY,
     }
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
@@ -202,10 +205,15 @@ class RedisJobQueue(RedisReads):
         """Close attempts that plainly succeeded, all at once; see the contract."""
         now, answers = self.now(), b""
         for part in _parts(successes, _MOST_CLAIMED):  # a worker's turn is one round trip
-            answers += self.store.run("finish", *rows.success_values(part, now))
+            answers += self._finish(part, now)
         secs = sum(one.finished_at - one.started_at for one in successes)
         self.forget_deliveries([one.record for one in successes], secs)
         return [answer == ord("1") for answer in answers]
+
+    def _finish(self, successes: Sequence[Settlement], now: float) -> bytes:
+        answer: bytes = self.store.run("finish", *rows.success_values(successes, now))
+        # Some are closed already, or were taken away: only the others may be counted.
+        return answer or b"".join(self._finish([one], now) for one in successes)
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Write changes; see the contract."""
@@ -293,6 +301,16 @@ class RedisJobQueue(RedisReads):
             if gone < most:
                 break
         return removed
+
+    def condense_history(self) -> None:
+        """Combine the minutes of old hours; see the contract."""
+        times = [number(one) for one in kept_since(self.now())]
+        while self.store.run("condense_rollups", *times):  # an hour at a time: others wait for it
+            pass
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Store an audit entry; see the contract."""
+        self.store.run("record_audit", entry.id.encode(), rows.pack(entry), number(AUDIT_KEPT))
 
     # ---- workers --------------------------------------------------------------------------
 

@@ -13,19 +13,24 @@ from nuvom.contrib.redis.rows import (
     attempt_of,
     number,
     pack,
+    rollups_from,
     snapshot,
     texts,
     total_of,
+    unpack_entry,
     unpack_worker,
 )
 from nuvom.core.record import Attempt, JobSnapshot, JobStatus
+from nuvom.core.totals import RollupSums
 from nuvom.core.views import (
     RECENT_FAILURES,
     TOOK_BOUNDS,
     WAITED_BOUNDS,
+    AuditEntry,
     ErrorGroup,
     JobScan,
     QueueStats,
+    Rollup,
     StorePromise,
     StoreSize,
     Total,
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 
     from nuvom.contrib.redis.store import RedisStore
 
+_HOUR, _HOURS_AT_ONCE = 3600, 24
 _LOOKED_AT = 500  # entries of a list that one script looks at
 _UNSUCCESSFUL = frozenset({JobStatus.FAILED, JobStatus.DEAD, JobStatus.CANCELLED})
 _COUNTED = ("scheduled", "retrying", "running", "success", "failed", "dead", "cancelled", "parked")
@@ -229,6 +235,21 @@ class RedisReads(ServerQueue):
             total_of(key, count, took.get(key, b"0"), waited.get(key, b"0"))
             for key, count in zip(counts[::2], counts[1::2], strict=True)
         ]
+
+    def rollups(self, since: float, until: float, step: int) -> list[Rollup]:
+        """Return what was counted in each step; see the contract. Added up here, not there."""
+        found: list[Rollup] = []
+        start = since // step * step
+        first, last = number(start // _HOUR * _HOUR), number(until)
+        while first:
+            first, *hashes = self.store.run("rollups", first, last, number(_HOURS_AT_ONCE))
+            found += (one for data in hashes for one in rollups_from(data))
+        return RollupSums(found).between(start, until, step)
+
+    def audit(self, limit: int = 100, before: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first; see the contract."""
+        first = b"+" if before is None else b"(" + before.encode()
+        return [unpack_entry(one) for one in self.store.run("audit", first, number(limit))]
 
     def promises(self) -> list[StorePromise]:
         """Return whether the server may delete jobs, and what its crash loses; see the contract."""

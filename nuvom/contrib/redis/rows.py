@@ -15,8 +15,8 @@ from msgspec.structs import force_setattr as set_field
 
 from nuvom.core.ids import valid_name
 from nuvom.core.record import Attempt, JobRecord, JobSnapshot, JobStatus, StoredError
-from nuvom.core.totals import totals_of
-from nuvom.core.views import Total, WorkerInfo
+from nuvom.core.totals import RollupSums, rollups_of, totals_of
+from nuvom.core.views import AuditEntry, Rollup, Total, WorkerInfo
 from nuvom.errors import PayloadError
 
 if TYPE_CHECKING:
@@ -40,12 +40,15 @@ _STATE = Struct(">QHIBBIIddd")
 _STATE_OF = _STATE.pack
 _SIZE, _SHORT = Struct(">I"), Struct(">B")
 _CLAIMED = Struct(">QHIBIId")  # seq, token, epoch, suspect, attempt, deliveries, run_at
+_ROLLUP = Struct(">IB")  # the minute's number, bucket + 1
+_MINUTE = 60
 _TOKEN_BITS, _TOKEN = 16, 0xFFFF
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_error = msgspec.msgpack.Decoder(StoredError).decode
 unpack_attempt = msgspec.msgpack.Decoder(Attempt).decode
 unpack_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
+unpack_entry = msgspec.msgpack.Decoder(AuditEntry).decode
 
 
 def number(value: float) -> bytes:
@@ -120,7 +123,8 @@ def success_values(successes: Sequence[Settlement], now: float) -> list[bytes]:
     values = [b""] * (2 * len(records))
     values[::2] = [one.id.encode() for one in records]
     values[1::2] = [one.result or b"" for one in successes]
-    return [b"".join(states), bytes(have_more), *values]
+    rollups = rollup_values(rollups_of(successes))
+    return [b"".join(states), bytes(have_more), *rollups, *values]
 
 
 def change_values(change: Change, beat: bytes) -> tuple[bytes, ...]:
@@ -134,6 +138,8 @@ def change_values(change: Change, beat: bytes) -> tuple[bytes, ...]:
     flags = b"e" * (change.error is UNSET) + b"s" * change.settles + b"a" * change.starts_anew
     counters = change.suspect, change.attempt, change.deliveries, change.run_at
     children = [value for child in change.children for value in job_values(child)]
+    rollups = RollupSums()
+    rollups.changed(change)
     return (
         before.id.encode(),
         fence_of(before),
@@ -147,6 +153,7 @@ def change_values(change: Change, beat: bytes) -> tuple[bytes, ...]:
         beat,
         *listed(children),
         *listed([value for one in totals_of([change]) for value in _total_values(one)]),
+        *rollup_values(rollups),
     )
 
 
@@ -155,6 +162,32 @@ def _total_values(one: Total) -> tuple[bytes, ...]:
     names = b"".join(bytes([len(text)]) + text for text in texts_) + one.task.encode()
     sums = one.took_secs, one.waited_secs
     return (bytes([one.took, one.waited]) + names, number(one.count), *map(number, sums))
+
+
+def rollup_values(rollups: RollupSums) -> tuple[bytes, ...]:
+    """Return the arguments that stand for roll-ups."""
+    values: list[bytes] = []
+    for (at, queue, task, kind, bucket), (count, secs) in rollups.sums.items():
+        names = b"".join(bytes([len(text)]) + text.encode() for text in (kind, queue))
+        key = _ROLLUP.pack(at // _MINUTE, bucket + 1) + names + task.encode()
+        values += key, number(int(count)), number(secs)
+    return listed(values)
+
+
+def rollups_from(data: Sequence[bytes]) -> list[Rollup]:
+    """Return the roll-ups of a hash, as ``rollup_values`` and scripts name them."""
+    fields = dict(zip(data[::2], data[1::2], strict=True))
+    found = []
+    for field, count in fields.items():
+        if field[:1] == b"n":
+            key = field[1:]
+            minute, place = _ROLLUP.unpack_from(key)
+            kind, at = _sized(key, _ROLLUP.size, _SHORT)
+            queue, at = _sized(key, at, _SHORT)
+            names = queue.decode(), key[at:].decode(), kind.decode()
+            secs = float(fields.get(b"s" + key, b"0"))
+            found.append(Rollup(minute * _MINUTE, *names, place - 1, int(count), secs))
+    return found
 
 
 def total_of(key: bytes, count: bytes, took_secs: bytes, waited_secs: bytes) -> Total:

@@ -36,6 +36,10 @@
 --   changed:CALL   for a minute: what a call that changed schedules has answered
 --   totals         hash by TOTAL: how often it happened; took, waited: hashes of seconds. They are kept
 --                  once the store has a field "totals": the bounds of their histograms
+--   rollups        zset of hours in which something was counted; rollups:HOUR: hash of counts ("n" and
+--                  ROLLUP) and of seconds ("s" and ROLLUP). The store's "condensed" is the hour from
+--                  which on they are by minute
+--   audit, audit:entries   zset of ids in order; hash by id of what people did
 
 --@ common
 local P = KEYS[1]
@@ -273,6 +277,22 @@ local function add_total(total, n, took, waited)
   call('HINCRBY', P .. 'totals', total, n)
   if took > 0 then call('HINCRBYFLOAT', P .. 'took', total, string.format('%.17g', took)) end
   if waited > 0 then call('HINCRBYFLOAT', P .. 'waited', total, string.format('%.17g', waited)) end
+end
+
+-- ---- roll-ups ----
+
+-- ROLLUP: the minute's number, bucket + 1, then kind and queue, each with its length, and task. What is
+-- counted comes from the caller: a list of ROLLUP, count and seconds.
+local function add_rollups(list)
+  for at = 1, #list, 3 do
+    local minute = unpack_('>I4', list[at])
+    local hour = string.format('%d', (minute - minute % 60) * 60)
+    local key = P .. 'rollups:' .. hour
+    if call('HINCRBY', key, 'n' .. list[at], list[at + 1]) == tonumber(list[at + 1]) then
+      call('ZADD', P .. 'rollups', hour, hour)
+    end
+    call('HINCRBYFLOAT', key, 's' .. list[at], list[at + 2])
+  end
 end
 
 -- ---- storing new jobs ----
@@ -608,12 +628,14 @@ return n
 
 --@ finish
 -- Close attempts that plainly succeeded. ARGV: the new states up to their times, one after the other;
--- a byte for each, 1 where more than the end has to be written (a unique key, a lifetime of its own);
--- then id and result of each. Returns a digit for each: 1 also where this very delivery was accepted
--- before.
+-- a byte for each, 1 where more than the end has to be written (a unique key, a lifetime of its own); a
+-- list of what all of them together add to roll-ups; then id and result of each. Returns a digit for
+-- each: 1 also where this very delivery was accepted before. Returns nothing, and does nothing, where
+-- there are several and some of them cannot be closed: the roll-ups are of all.
 local find, heads, have_more = string.find, ARGV[2], ARGV[3]
 local ids, out = {}, {}
-for at = 4, #ARGV, 2 do ids[#ids + 1] = ARGV[at] end
+local rollups, first = listed(4)
+for at = first, #ARGV, 2 do ids[#ids + 1] = ARGV[at] end
 local bounds, sums = bounds_of_totals(), {}
 bounds = bounds and cmsgpack.unpack(bounds)
 
@@ -634,6 +656,15 @@ local function count_success(j, new)
 end
 
 local states = call('HMGET', P .. 'run', unpack(ids))
+if #ids > 1 then
+  local once = {}
+  for place, id in ipairs(ids) do
+    local at = (place - 1) * TIMES
+    local is_open = states[place] and find(states[place], sub(heads, at + 1, at + FENCE), 1, true) == 1
+    if once[id] or not is_open then return '' end
+    once[id] = true
+  end
+end
 local gone, ends, old, groups, seen = {}, {}, {}, {}, {}
 local names, group = nil, nil  -- of the job before: mostly the same owner and queue
 for place, id in ipairs(ids) do
@@ -652,7 +683,7 @@ for place, id in ipairs(ids) do
       members[#members + 1] = id
       group.marks[#members] = sub(v, 1, 10)
       gone[#gone + 1] = id
-      local new = sub(heads, at + 1, at + TIMES) .. names .. NO_TEXTS .. ARGV[2 * place + 3]
+      local new = sub(heads, at + 1, at + TIMES) .. names .. NO_TEXTS .. ARGV[first + 2 * place - 1]
       if bounds then count_success(job_of(id), new) end
       local j = byte(have_more, place) == 1 and job_of(id)
       if j then
@@ -686,6 +717,7 @@ if #gone > 0 then
     count(one.q, 2, #one.ids)
   end
   for total, sum in pairs(sums) do add_total(total, unpack(sum)) end
+  add_rollups(rollups)
   ring_results()
 end
 return table.concat(out)
@@ -695,7 +727,7 @@ return table.concat(out)
 -- status before, epoch and new state up to its times, flags, failure group, error, result, closed
 -- attempt, the last heartbeat that its worker must not have followed up ('' where that does not matter),
 -- a list of children (id and JOB), a list of what it adds to totals (TOTAL, count, seconds it took and
--- had waited). Flags: e keeps the error, s settles, a starts anew. Returns a digit
+-- had waited), and one of what it adds to roll-ups. Flags: e keeps the error, s settles, a starts anew. Returns a digit
 -- for each: 1 also for one that settles and was accepted before.
 local function matching(id, j, fence, status)  -- the state of a job that is as it was
   local v
@@ -740,10 +772,11 @@ local is_counting = bounds_of_totals()
 while at <= #ARGV do
   local id, fence, status, new, flags = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
   local texts, closed = {group = ARGV[at + 5], err = ARGV[at + 6], result = ARGV[at + 7]}, ARGV[at + 8]
-  local children, totals
+  local children, totals, rollups
   local beat = ARGV[at + 9]
   children, at = listed(at + 10)
   totals, at = listed(at)
+  rollups, at = listed(at)
   local j = job_of(id)
   local v = j and matching(id, j, fence, status)
   if v and beat ~= '' and beat ~= last_beat(read_state(v).o) then v = nil end
@@ -768,6 +801,7 @@ while at <= #ARGV do
     for place = 1, is_counting and #totals or 0, 4 do
       add_total(totals[place], totals[place + 1], tonumber(totals[place + 2]), tonumber(totals[place + 3]))
     end
+    add_rollups(rollups)
     out[#out + 1] = '1'
   else
     local was = call('GETRANGE', P .. 'd:' .. id, 0, FENCE - 1)
@@ -1096,6 +1130,56 @@ return call('HSETNX', P .. 'store', 'totals', ARGV[2])
 
 --@ totals
 return {call('HGETALL', P .. 'totals'), call('HGETALL', P .. 'took'), call('HGETALL', P .. 'waited')}
+
+--@ rollups
+-- The roll-ups of hours, with their seconds. ARGV: the first hour, the last one, how many. Returns the
+-- hour to go on with ('' at the end), then the hashes.
+local hours = call('ZRANGEBYSCORE', P .. 'rollups', ARGV[2], ARGV[3], 'LIMIT', 0, tonumber(ARGV[4]) + 1)
+local out = {hours[tonumber(ARGV[4]) + 1] or ''}
+for place = 1, math.min(#hours, tonumber(ARGV[4])) do out[place + 1] = call('HGETALL', P .. 'rollups:' .. hours[place]) end
+return out
+
+--@ condense_rollups
+-- Combine the minutes of the first hour that is not condensed yet, and forget the oldest hour. ARGV:
+-- since when minutes are kept, and hours. Returns whether there was one of either.
+local old = call('ZRANGEBYSCORE', P .. 'rollups', '-inf', '(' .. ARGV[3], 'LIMIT', 0, 1)[1]
+if old then
+  call('DEL', P .. 'rollups:' .. old)
+  call('ZREM', P .. 'rollups', old)
+end
+local from = call('HGET', P .. 'store', 'condensed') or '-inf'
+local hour = call('ZRANGEBYSCORE', P .. 'rollups', from, '(' .. ARGV[2], 'LIMIT', 0, 1)[1]
+if not hour then
+  call('HSET', P .. 'store', 'condensed', ARGV[2])
+  return old and 1 or 0
+end
+local key, sums = P .. 'rollups:' .. hour, {}
+local all = call('HGETALL', key)
+for at = 1, #all, 2 do
+  local minute = unpack_('>I4', all[at], 2)
+  local field = sub(all[at], 1, 1) .. pack('>I4', minute - minute % 60) .. sub(all[at], 6)
+  sums[field] = (sums[field] or 0) + tonumber(all[at + 1])
+end
+call('DEL', key)
+for field, sum in pairs(sums) do call('HSET', key, field, string.format('%.17g', sum)) end
+call('HSET', P .. 'store', 'condensed', string.format('%d', tonumber(hour) + 3600))
+return 1
+
+--@ record_audit
+-- ARGV: id, entry, how many are kept.
+call('ZADD', P .. 'audit', 0, ARGV[2])
+call('HSET', P .. 'audit:entries', ARGV[2], ARGV[3])
+for _, id in ipairs(call('ZRANGE', P .. 'audit', 0, -tonumber(ARGV[4]) - 1)) do
+  call('ZREM', P .. 'audit', id)
+  call('HDEL', P .. 'audit:entries', id)
+end
+return 1
+
+--@ audit
+-- The newest entries. ARGV: an id that all are older than, or '+'; how many.
+local out = call('ZREVRANGEBYLEX', P .. 'audit', ARGV[2], '-', 'LIMIT', 0, ARGV[3])
+for place, id in ipairs(out) do out[place] = call('HGET', P .. 'audit:entries', id) end
+return out
 
 --@ has_ready
 if #call('ZRANGEBYSCORE', P .. 'later', '-inf', now, 'LIMIT', 0, 1) > 0 then return 1 end

@@ -27,7 +27,7 @@ from nuvom.contrib.top.keys import KEYS, VERBS, foot, help_text
 from nuvom.contrib.top.look import LOOKS, Look, facts_drawing, theme
 from nuvom.contrib.top.sources import ChangeRequest, Frame, Reader, Wanted, read_frame
 from nuvom.contrib.top.tables import AMBER, QUIET, RED, STRONG, Piece
-from nuvom.contrib.top.widgets import Bar, Help, Line, Question, RowList, Shown, Tabs
+from nuvom.contrib.top.widgets import Help, Line, Question, RowList, ShownRows, Tabs, TextBar
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.errors import InvalidSearch, NuvomError, Refused, plural
 from nuvom.inspection.formats import duration
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from nuvom.core.clock import Clock
 
 _EVERY_SECS = 1.0
+_REST = 3  # times as long as a read took, nothing is read: the store has other things to do
 _LATE_SECS = 4.0  # after which the age of what is shown is told
 _WIDE, _ROOMY = 110, 34  # columns and lines from which there is room for more
 _MOST_NAMED = 4  # jobs that a question names
@@ -60,9 +61,11 @@ class TopApp(App[int]):
         every: Seconds between two reads; None reads only when ``ask`` is called.
     """
 
+    TITLE = "nuvom top"
     CSS_PATH = "top.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(one.key, one.action, show=False, priority=one.key == "tab") for one in KEYS),
+        Binding("ctrl+c", "quit", show=False),
         *(
             Binding(str(number), f"kind('{kind}')", show=False)
             for number, kind in enumerate(tables.KINDS, 1)
@@ -83,8 +86,8 @@ class TopApp(App[int]):
         self.frame: Frame | None = None
         self.failure: BaseException | None = None
         self._every, self._clock, self._reader = every, clock, Reader()
-        self._is_reading = self._again = False
-        self._lost, self._read_at = "", clock.monotonic()
+        self._is_reading = self._again = self._is_old = False
+        self._lost, self._read_at, self._next_at = "", clock.monotonic(), 0.0
         self._sorts = dict.fromkeys(tables.KINDS, 0)
         for name in LOOKS:
             self.register_theme(theme(name))
@@ -92,7 +95,7 @@ class TopApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """Yield the parts of the screen."""
-        yield Bar("head")
+        yield TextBar("head")
         yield Tabs()
         with Horizontal(id="search"):
             yield Static("/", markup=False)
@@ -102,14 +105,14 @@ class TopApp(App[int]):
             yield RowList()
             with VerticalScroll(id="pane"):
                 yield Static(id="details", markup=False)
-        yield Bar("foot")
+        yield TextBar("foot")
 
     def on_mount(self) -> None:
         """Begin to read."""
         self._end_on_signals()
         self.rows.focus()
         if self._every is not None:
-            self.set_interval(self._every, self._tick)
+            self.set_interval(self._every, self.tick)
         self.ask()
 
     def _end_on_signals(self) -> None:
@@ -156,19 +159,26 @@ class TopApp(App[int]):
         for one in ("beside", "full"):
             body.set_class(one == place, f"-{one}")
         (main.query_one("#pane") if place == "full" else self.rows).focus()
-        self.ask()
+        self.ask(details=True)
         self.call_after_refresh(self.show)
 
     # ---- reading ------------------------------------------------------------------------
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Read again, unless it is on hold, or the last read took so long that a rest is due."""
         if not self.is_held:
             self._show_head()  # the age of what is shown grows while a read takes long
-            self.ask()
+            if self._clock.monotonic() >= self._next_at:
+                self.ask()
 
-    def ask(self) -> None:
-        """Read, after the read that is under way, if there is one."""
+    def ask(self, *, details: bool = False) -> None:
+        """Read, after the read that is under way, if there is one.
+
+        Args:
+            details: Read only these, since all else was read just now.
+        """
         self._again = True
+        self._is_old |= not details
         if not self._is_reading:
             self._is_reading = True
             self.run_worker(self._read())
@@ -184,16 +194,22 @@ class TopApp(App[int]):
             self.show()
 
     async def _read_once(self) -> None:
-        wanted = self._wanted()
+        wanted, last = self._wanted(), self.frame
+        if self._is_old or last is None or last.wanted[:2] != wanted[:2]:
+            last, self._is_old = None, False
+        began = self._clock.monotonic()
         try:
-            frame = await self._reader.run(partial(read_frame, self.source, wanted))
+            frame = await self._reader.run(partial(read_frame, self.source, wanted, last))
         except NuvomError as error:
             self._lost = error.what
             return
         if not self.screen_stack:  # the view has ended meanwhile
             return
-        self._lost, self._read_at = "", self._clock.monotonic()
-        if (wanted.kind, wanted.query) == (self.kind, self.query_text):
+        self._lost = ""
+        if last is None:
+            self._read_at = self._clock.monotonic()
+            self._next_at = self._read_at + _REST * (self._read_at - began)
+        if wanted[:2] == self._wanted()[:2]:
             self.frame = frame
         self._again |= wanted != self._wanted()
 
@@ -212,7 +228,7 @@ class TopApp(App[int]):
             rows = sorted(frame.rows, key=sort.key, reverse=sort.is_descending)
             empty = f"No job matches {self.query_text}" if self.query_text else ""
             table = kind.table(rows, frame.at)
-            self.rows.show(Shown(self.kind, rows, table, sort), empty)
+            self.rows.show(ShownRows(self.kind, rows, table, sort), empty)
         else:
             self.rows.clear()
         self._show_head()
@@ -224,8 +240,8 @@ class TopApp(App[int]):
             left = [[Piece("Esc ", STRONG), Piece("back", QUIET)], *left]
         self._bar("foot").show([Line(left, right)], self.look, self.look.sunk)
 
-    def _bar(self, name: str) -> Bar:
-        return self.screen_stack[0].query_one(f"#{name}", Bar)
+    def _bar(self, name: str) -> TextBar:
+        return self.screen_stack[0].query_one(f"#{name}", TextBar)
 
     def _show_head(self) -> None:
         frame, place = self.frame, self.source.address
@@ -264,23 +280,23 @@ class TopApp(App[int]):
         if not self.pane:
             return
         row = self.rows.row(self.rows.cursor)
-        facts: Iterable[tables.Fact] = (tables.Fact("", _CHOOSE, QUIET),)
+        facts: Iterable[tables.DetailLine] = (tables.DetailLine("", _CHOOSE, QUIET),)
         if row is not None and self.frame is not None:
             facts = self._facts(row, self.frame)
         drawing = facts_drawing(facts, self.look)
         self.screen_stack[0].query_one("#details", Static).update(drawing)
 
-    def _facts(self, row: Data, frame: Frame) -> Iterator[tables.Fact]:
+    def _facts(self, row: Data, frame: Frame) -> Iterator[tables.DetailLine]:
         if self.kind != "jobs":
             yield from tables.details(self.kind, row, frame.at)
         field = _DETAILED.get(self.kind)
         if field is None:
             return
         if frame.detail is None or frame.detail["id"] != row[field]:
-            yield tables.Fact("", f"Reading {short_id(row[field])}.", QUIET)
+            yield tables.DetailLine("", f"Reading {short_id(row[field])}.", QUIET)
             return
         if self.kind == "errors":
-            yield tables.Fact("Newest job")
+            yield tables.DetailLine("Newest job")
         yield from tables.details("jobs", frame.detail, frame.at)
 
     def tell(self, text: str, *, is_bad: bool = False) -> None:
@@ -311,6 +327,7 @@ class TopApp(App[int]):
         if kind != self.kind:
             self.kind = kind
             self.rows.clear()
+            self.ask()
         self.pane = "" if self.pane == "full" else self.pane
 
     def on_tabs_picked(self, event: Tabs.Picked) -> None:
@@ -321,7 +338,7 @@ class TopApp(App[int]):
         """Read the details of the row that is chosen now."""
         if self.pane:
             self._show_details()
-            self.ask()
+            self.ask(details=True)
 
     def on_row_list_opened(self) -> None:
         """Show the row that was clicked again."""

@@ -117,17 +117,22 @@ class Layout(NamedTuple):
 
 
 def layout(table: Table, wide: str, width: int) -> Layout:
-    """Fit a table into ``width`` columns: spare columns, then give the ``wide`` one the rest."""
+    """Fit a table into ``width``: leave columns out, then give the ``wide`` one the rest."""
     natural = [
         min(_MOST_WIDE, max([_title_len(title), *(_len(row[place]) for row in table.rows)]))
         for place, title in enumerate(table.columns)
     ]
     wide_at = list(table.columns).index(wide)
     natural[wide_at] = min(natural[wide_at], _LEAST_WIDE)
-    shown = list(range(len(table.columns)))
+    shown = [
+        place
+        for place, title in enumerate(table.columns)
+        if title not in table.optional or any(_len(row[place]) for row in table.rows)
+    ]
     for title in table.spared:
-        if _total(natural, shown) > width:
-            shown.remove(list(table.columns).index(title))
+        place = list(table.columns).index(title)
+        if place in shown and _total(natural, shown) > width:
+            shown.remove(place)
     rest = max(0, width - _total(natural, shown))
     widths = [natural[place] + (rest if place == wide_at else 0) for place in shown]
     return Layout(shown, widths)
@@ -179,7 +184,7 @@ def line_of(pieces: Iterable[tables.Piece], look: Look, back: str) -> Text:
     return text
 
 
-def facts_drawing(facts: Iterable[tables.Fact], look: Look) -> Group:
+def facts_drawing(facts: Iterable[tables.DetailLine], look: Look) -> Group:
     """Return the lines of a detail view; a long text goes on below itself."""
     parts: list[Text | Grid] = []
     for label, value, style in facts:

@@ -5,6 +5,7 @@ It does without textual; the data does without rich as well.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nuvom.cli.output import clean, one_line
@@ -14,7 +15,7 @@ from nuvom.errors import NuvomError
 from nuvom.inspection.formats import ago, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nuvom.cli.output import Output
     from nuvom.contrib.top.sources import Data, Source
@@ -55,21 +56,30 @@ def watch(out: Output, source: Source, clock: Clock = SYSTEM_CLOCK) -> None:
     from rich.text import Text  # noqa: PLC0415  # likewise
 
     console = Console(no_color=not out.out.has_color)
-    seen: list[str] = []
-    read_at = clock.now()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    pages = _pages(out, source, clock, lambda: console.height)
+    # Ctrl-C is the only way to end it, so it is no failure.
+    with (
+        Live(console=console, screen=True, auto_refresh=False) as live,
+        suppress(KeyboardInterrupt),
+    ):
+        for lines in pages:
+            live.update(Text.from_ansi("\n".join(lines), no_wrap=True), refresh=True)
+            clock.sleep(_SECS)
+
+
+def _pages(
+    out: Output, source: Source, clock: Clock, height: Callable[[], int]
+) -> Iterator[list[str]]:
+    """Yield what to draw, again and again; if the store is lost, what was read last."""
+    seen, read_at = list[str](), clock.now()
+    while True:
+        notice = HINT
         try:
-            while True:
-                try:
-                    seen, notice = list(_page(out, source, console.height)), HINT
-                    read_at = clock.now()
-                except NuvomError as error:
-                    notice = f"{error.what} This was read {ago(read_at, clock.now())}."
-                lines = [*seen[: console.height - 2], "", out.out.paint(clean(notice), "dim")]
-                live.update(Text.from_ansi("\n".join(lines), no_wrap=True), refresh=True)
-                clock.sleep(_SECS)
-        except KeyboardInterrupt:  # the only way to end it
-            return
+            seen = list(_page(out, source, height()))
+            read_at = clock.now()
+        except NuvomError as error:
+            notice = f"{error.what} This was read {ago(read_at, clock.now())}."
+        yield [*seen[: height() - 2], "", out.out.paint(clean(notice), "dim")]
 
 
 def _page(out: Output, source: Source, height: int) -> Iterator[str]:

@@ -347,15 +347,22 @@ class Frame(NamedTuple):
     detail: Data | None
 
 
-def read_frame(source: Source, wanted: Wanted) -> Frame:
-    """Read what is wanted. Raises: NuvomError."""
-    overview, detail = source.overview(), None
-    is_queues = wanted.kind == "queues"
-    rows = overview["queues"] if is_queues else source.rows(wanted.kind, wanted.query)
+def read_frame(source: Source, wanted: Wanted, last: Frame | None = None) -> Frame:
+    """Read what is wanted. Raises: NuvomError.
+
+    Args:
+        last: A frame whose rows are as good as new ones; only the details are read.
+    """
+    if last is None:
+        overview = source.overview()
+        is_queues = wanted.kind == "queues"
+        rows = overview["queues"] if is_queues else source.rows(wanted.kind, wanted.query)
+        last = Frame(wanted, source.now(), overview, rows, None)
+    detail = None
     if wanted.detail is not None:
         with suppress(JobNotFound, Refused):  # it was removed meanwhile
             detail = source.job(wanted.detail)
-    return Frame(wanted, source.now(), overview, rows, detail)
+    return last._replace(wanted=wanted, detail=detail)
 
 
 class Reader:

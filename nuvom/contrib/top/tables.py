@@ -210,7 +210,9 @@ class Kind(NamedTuple):
     def table(self, rows: Sequence[Data], now: float) -> Table:
         """Return rows as a table."""
         cells = [self.row(one, now) for one in rows]
-        return Table(self.columns, cells, right=self.right, spared=self.spared)
+        return Table(
+            self.columns, cells, right=self.right, optional=("Paused",), spared=self.spared
+        )
 
 
 def _waiting(one: Data) -> float:
@@ -377,8 +379,11 @@ def throughput(overview: Data) -> tuple[Piece, ...]:
     found = overview["throughput"]
     if found is None:
         return ()
+    values = found["ended"]
+    if values[-1] < values[-2]:  # the running minute, in which the line would seem to fall
+        values = values[:-1]
     rate = f" {found['per_minute']:,g}/min"
-    return (Piece(sparkline(found["ended"]), ACCENT), Piece(rate, STRONG))
+    return (Piece(sparkline(values), ACCENT), Piece(rate, STRONG))
 
 
 def search_for(kind: str, row: Data) -> str:
@@ -393,7 +398,7 @@ def search_for(kind: str, row: Data) -> str:
 # ---- one of them in detail --------------------------------------------------------------
 
 
-class Fact(NamedTuple):
+class DetailLine(NamedTuple):
     """A line of the detail view: a label, or a heading without a text, or a text alone."""
 
     label: str
@@ -401,7 +406,7 @@ class Fact(NamedTuple):
     style: str = ""
 
 
-def details(kind: str, one: Data, now: float) -> Iterator[Fact]:
+def details(kind: str, one: Data, now: float) -> Iterator[DetailLine]:
     """Yield everything about one row. A job's data has to be that of ``Source.job``."""
     if kind == "jobs":
         yield from _job_facts(one, now)
@@ -412,46 +417,46 @@ def details(kind: str, one: Data, now: float) -> Iterator[Fact]:
         label = _LABELS.get(name) or name.removesuffix("_secs").removesuffix("_at")
         label = label.replace("_", " ")
         if name.endswith("_at"):
-            yield Fact(label, f"{value} ({_since(value, now)})")
+            yield DetailLine(label, f"{value} ({_since(value, now)})")
         elif name.endswith("_secs"):
-            yield Fact(label, duration(value))
+            yield DetailLine(label, duration(value))
         else:
-            yield Fact(label, value if isinstance(value, str) else value_text(value))
+            yield DetailLine(label, value if isinstance(value, str) else value_text(value))
 
 
-def _job_facts(job: Data, now: float) -> Iterator[Fact]:
+def _job_facts(job: Data, now: float) -> Iterator[DetailLine]:
     mark, _, style = STATES.get(job["status"], _UNKNOWN)
-    yield Fact("", f"{mark} {job['status']} {job_note(job, now)}".rstrip(), style or STRONG)
-    yield Fact("id", job["id"])
+    yield DetailLine("", f"{mark} {job['status']} {job_note(job, now)}".rstrip(), style or STRONG)
+    yield DetailLine("id", job["id"])
     if (why := job.get("why")) is not None:
-        yield Fact("why", f"{why['text']}. {why['fix']}".rstrip(), AMBER)
-    yield Fact("task", job["func_name"], STRONG)
+        yield DetailLine("why", f"{why['text']}. {why['fix']}".rstrip(), AMBER)
+    yield DetailLine("task", job["func_name"], STRONG)
     arguments = job["damage"] or call_text(job["args"] or (), job["kwargs"] or {})
-    yield Fact("arguments", _cut(arguments))
+    yield DetailLine("arguments", _cut(arguments))
     if job["result"] is not None:
-        yield Fact("result", _cut(value_text(job["result"])))
+        yield DetailLine("result", _cut(value_text(job["result"])))
     if job["progress"] is not None:
-        yield Fact("progress", _progress(job["progress"]))
-    yield Fact("queue", f"{job['queue']}, priority {job['priority']}")
-    yield Fact("attempt", f"{job['attempt'] or 'none yet'}, at most {job['max_retries'] + 1}")
+        yield DetailLine("progress", _progress(job["progress"]))
+    yield DetailLine("queue", f"{job['queue']}, priority {job['priority']}")
+    yield DetailLine("attempt", f"{job['attempt'] or 'none yet'}, at most {job['max_retries'] + 1}")
     yield from _times(job, now)
     for label, value in _links(job):
         if value:
-            yield Fact(label, value)
+            yield DetailLine(label, value)
     yield from _attempts(job)
     if job["error"] is not None:
-        yield Fact("Error")
-        yield Fact("", trace_text(job["error"]), RED if job["status"] != "PARKED" else "")
+        yield DetailLine("Error")
+        yield DetailLine("", trace_text(job["error"]), RED if job["status"] != "PARKED" else "")
 
 
-def _times(job: Data, now: float) -> Iterator[Fact]:
+def _times(job: Data, now: float) -> Iterator[DetailLine]:
     for name in ("created", "run", "started", "finished"):
         at = moment(job[f"{name}_at"])
         if at is None or (name == "run" and at <= now):
             continue
         took = job["duration_secs"] if name == "finished" else None
         after = "" if took is None else f", took {duration(took)}"
-        yield Fact(
+        yield DetailLine(
             "runs" if name == "run" else name, f"{job[f'{name}_at']} ({ago(at, now)}){after}"
         )
 
@@ -471,15 +476,15 @@ def _links(job: Data) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _attempts(job: Data) -> Iterator[Fact]:
+def _attempts(job: Data) -> Iterator[DetailLine]:
     if job["attempts"]:
-        yield Fact("Attempts")
+        yield DetailLine("Attempts")
     for one in job["attempts"]:
         took, error = one["duration_secs"], one["error"]
         parts = [one["outcome"], (one["started_at"] or "-")[11:19]]
         parts += [duration(took)] if took is not None else []
         parts += [f"{error['type']}: {error['message']}"] if error else []
-        yield Fact(str(one["number"]), "  ".join(parts))
+        yield DetailLine(str(one["number"]), "  ".join(parts))
 
 
 def _progress(progress: Data) -> str:

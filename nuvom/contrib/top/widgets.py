@@ -45,7 +45,7 @@ class Line(NamedTuple):
     right: Sequence[Sequence[Piece]] = ()
 
 
-class Bar(Static):
+class TextBar(Static):
     """Lines of text that are cut to the width of the screen."""
 
     def __init__(self, name: str) -> None:
@@ -122,7 +122,7 @@ class Tabs(Static):
 # ---- the table --------------------------------------------------------------------------
 
 
-class Shown(NamedTuple):
+class ShownRows(NamedTuple):
     """What the table shows: rows in their order, the same as cells, and the order's column."""
 
     kind: str
@@ -161,14 +161,14 @@ class RowList(ScrollView, can_focus=True, inherit_bindings=False):
         super().__init__()
         self.cursor: str | None = None
         self.marks: dict[str, Data] = {}
-        self._shown: Shown | None = None
+        self._shown: ShownRows | None = None
         self._places: dict[str, int] = {}
         self._fit = Layout((), ())
         self._empty = ""
 
     # ---- rows ---------------------------------------------------------------------------
 
-    def show(self, shown: Shown, empty: str = "") -> None:
+    def show(self, shown: ShownRows, empty: str = "") -> None:
         """Show rows; the row of the cursor stays on its line of the screen."""
         kind = tables.KINDS[shown.kind]
         is_other = self._shown is None or self._shown.kind != shown.kind
@@ -308,7 +308,7 @@ class RowList(ScrollView, can_focus=True, inherit_bindings=False):
         ends = strip._segments[-1].style if strip._segments else blank  # noqa: SLF001
         return strip.adjust_cell_length(width, ends)
 
-    def _titles(self, shown: Shown, look: Look) -> Strip:
+    def _titles(self, shown: ShownRows, look: Look) -> Strip:
         arrow = "↓" if shown.sort.is_descending else "↑"
         style = Style(color=look.ink_3, bgcolor=look.bg)
         titles = []
@@ -318,7 +318,7 @@ class RowList(ScrollView, can_focus=True, inherit_bindings=False):
         strip = row_strip(titles, shown.table, self._fit, [style] * len(self._fit.places))
         return Strip([Segment(" " * _GUTTER, style), *strip])
 
-    def _row(self, shown: Shown, place: int, look: Look) -> Strip:
+    def _row(self, shown: ShownRows, place: int, look: Look) -> Strip:
         key = shown.rows[place][tables.KINDS[shown.kind].key]
         is_chosen, is_marked = key == self.cursor, key in self.marks
         back = look.tint if is_chosen or is_marked else look.bg

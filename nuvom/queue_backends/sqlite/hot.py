@@ -32,7 +32,7 @@ from nuvom.queue_backends.sqlite.schema import (
     encode_error,
     set_field,
 )
-from nuvom.queue_backends.sqlite.totals import add_rollups
+from nuvom.queue_backends.sqlite.totals import COMBINE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
+    from nuvom.core.totals import RollupSums
     from nuvom.queue_backends.sqlite.connection import Database
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
@@ -479,3 +480,24 @@ def _successes(size: int, *, has_rest: bool) -> str:
         return _SUCCESS_ALONE
     rows = ", ".join([_ROW] * size)
     return _SUCCESSES.format(more=_WITH_REST if has_rest else "", rows=rows)
+
+
+# ---- roll-ups --------------------------------------------------------------------------------
+
+_MOST_ROLLUPS = 64  # in one statement
+
+
+def add_rollups(connection: sqlite3.Connection, rollups: RollupSums) -> None:
+    """Add roll-ups in the caller's transaction."""
+    rows = [(*key, int(count), secs) for key, (count, secs) in rollups.sums.items()]
+    for first in range(0, len(rows), _MOST_ROLLUPS):
+        some = rows[first : first + _MOST_ROLLUPS]
+        connection.execute(_add_rollups(len(some)), [*chain.from_iterable(some)])
+
+
+@cache
+def _add_rollups(size: int) -> str:
+    """Return the statement that adds so many rows in one step."""
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * size)
+    return f"""INSERT INTO rollups (at, queue, task, kind, bucket, count, secs)
+        VALUES {rows} {COMBINE}"""

@@ -19,7 +19,7 @@ from nuvom.core.views import WorkerInfo, beat_secs
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.start_marks import read_slots
 from nuvom.host.worker_lock import find_dead, is_alive, is_gone
-from nuvom.queue_backends.sqlite.hot import FREE_KEY, Inserter
+from nuvom.queue_backends.sqlite.hot import FREE_KEY, Inserter, add_rollups
 from nuvom.queue_backends.sqlite.schema import (
     CODES,
     FREE_UNLESS_KEPT,
@@ -31,7 +31,6 @@ from nuvom.queue_backends.sqlite.schema import (
     encode_error,
     snapshot,
 )
-from nuvom.queue_backends.sqlite.totals import add_rollups
 
 if TYPE_CHECKING:
     import sqlite3

@@ -12,8 +12,7 @@ what they sum up to, in the same transaction.
 
 from __future__ import annotations
 
-from functools import cache, partial
-from itertools import chain
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from nuvom.core.totals import RollupSums
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
 # One row holds a count and two histograms, so that a success costs a single upsert. ``took`` and
@@ -56,24 +54,23 @@ _READ = f"SELECT {_COLUMNS} FROM totals"
 _IS_KEPT = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'totals_%' AND type = 'trigger'"
 
 _SECS = 3600
-_COMBINE = """ON CONFLICT DO UPDATE SET
+COMBINE = """ON CONFLICT DO UPDATE SET
     count = count + excluded.count, secs = secs + excluded.secs"""
-_MOST_ROLLUPS = 64  # in one statement
 _READ_ROLLUPS = """SELECT at / ?3 * ?3 AS step, queue, task, kind, bucket, sum(count), sum(secs)
     FROM rollups WHERE at >= ?1 AND at < ?2 GROUP BY step, queue, task, kind, bucket"""
 _OLD_HOURS = f"""SELECT DISTINCT at / {_SECS} * {_SECS} FROM rollups
     WHERE at >= ?1 AND at < ?2 AND at % {_SECS} <> 0"""
 _CONDENSE = f"""INSERT INTO rollups (at, queue, task, kind, bucket, count, secs)
     SELECT ?1, queue, task, kind, bucket, sum(count), sum(secs) FROM rollups
-    WHERE at > ?1 AND at < ?1 + {_SECS} GROUP BY queue, task, kind, bucket {_COMBINE}"""
+    WHERE at > ?1 AND at < ?1 + {_SECS} GROUP BY queue, task, kind, bucket {COMBINE}"""
 _FORGET_MINUTES = f"DELETE FROM rollups WHERE at > ?1 AND at < ?1 + {_SECS}"
 _FORGET_HOURS = "DELETE FROM rollups WHERE at < ?1"
 _CONDENSED = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'condensed'"
 _NOTE_CONDENSED = "INSERT OR REPLACE INTO meta (name, value) VALUES ('condensed', ?1)"
 
 _PUT_AUDIT = "INSERT OR REPLACE INTO audit (id, entry) VALUES (?1, ?2)"
-_FORGET_AUDIT = f"""DELETE FROM audit
-    WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET {AUDIT_KEPT})"""
+_FORGET_AUDIT = """DELETE FROM audit
+    WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?1)"""
 _READ_AUDIT = """SELECT entry FROM audit WHERE ?1 IS NULL OR id < ?1
     ORDER BY id DESC LIMIT ?2"""
 _decode_entry = msgspec.msgpack.Decoder(AuditEntry).decode
@@ -200,7 +197,7 @@ class RowTotals:
 
         def record(connection: sqlite3.Connection) -> None:
             connection.execute(_PUT_AUDIT, row)
-            connection.execute(_FORGET_AUDIT)
+            connection.execute(_FORGET_AUDIT, (AUDIT_KEPT,))
 
         self.store.db.transaction(record)
 
@@ -216,22 +213,6 @@ class RowTotals:
     def _keeps_totals(self) -> bool:
         row = self.store.db.read_one(_IS_KEPT)
         return row is not None and row[0] >= len(_TRIGGERS)
-
-
-def add_rollups(connection: sqlite3.Connection, rollups: RollupSums) -> None:
-    """Add roll-ups in the caller's transaction."""
-    rows = [(*key, int(count), secs) for key, (count, secs) in rollups.sums.items()]
-    for first in range(0, len(rows), _MOST_ROLLUPS):
-        some = rows[first : first + _MOST_ROLLUPS]
-        connection.execute(_add_rollups(len(some)), [*chain.from_iterable(some)])
-
-
-@cache
-def _add_rollups(size: int) -> str:
-    """Return the statement that adds so many rows in one step."""
-    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * size)
-    return f"""INSERT INTO rollups (at, queue, task, kind, bucket, count, secs)
-        VALUES {rows} {_COMBINE}"""
 
 
 def _condense(connection: sqlite3.Connection, hour: int) -> None:

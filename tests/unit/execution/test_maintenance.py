@@ -173,6 +173,13 @@ def test_old_jobs_are_pruned_once_a_minute() -> None:
     assert 3 == bench.queue.trouble.calls["prune"]
 
 
+def test_old_history_is_condensed_once_an_hour() -> None:
+    bench = Bench()
+    for _ in range(130):
+        bench.tick(60)
+    assert 3 == bench.queue.trouble.calls["condense_history"]
+
+
 class Backlog(TroubledQueue):
     """A store with many old jobs, from which it takes a second to remove a chunk."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nuvom.core.record import JobStatus, StoredError
 from nuvom.core.transitions import arrived, held, left_to
-from nuvom.core.views import AUDIT_KEPT, ROLLUP_BOUNDS, UNTIMED, AuditEntry
+from nuvom.core.views import ROLLUP_BOUNDS, UNTIMED, AuditEntry
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.store import StoreQueue
 from nuvom.testing.builders import make_settlement
@@ -144,15 +144,6 @@ class History(QueueKit):
         assert queue.audit() == entries[::-1]
         assert queue.audit(2) == [entries[4], entries[3]]
         assert queue.audit(2, before="id-3") == [entries[2], entries[1]]
-
-    def test_the_newest_audit_entries_are_kept(self, bench: QueueBench) -> None:
-        """Of more than ``AUDIT_KEPT`` entries the oldest are gone."""
-        queue = bench.queue
-        for number in range(AUDIT_KEPT + 2):
-            queue.record_audit(_entry(f"id-{number:06}", 0.0))
-        found = queue.audit(AUDIT_KEPT + 9)
-        assert len(found) == AUDIT_KEPT
-        assert found[-1].id == "id-000002"
 
 
 def _rows(bench: QueueBench) -> list[Rollup]:

@@ -467,6 +467,40 @@ def test_no_read_begins_while_one_is_under_way(runtime: Runtime) -> None:
     view(runtime, check)
 
 
+def test_a_read_that_takes_long_is_followed_by_a_rest(runtime: Runtime, clock: FakeClock) -> None:
+    async def check(seen: View) -> None:
+        seen.source.goes_on.clear()
+        seen.app.ask()
+        await seen.settle()
+        clock.advance(2)  # as long as this read takes
+        seen.source.goes_on.set()
+        await seen.settle()
+        reads = seen.source.reads
+        for secs, more in ((5, 0), (2, 1)):
+            clock.advance(secs)
+            seen.app.tick()
+            await seen.settle()
+            assert seen.source.reads == reads + more
+
+    view(runtime, check)
+
+
+def test_moving_the_cursor_reads_details_only(runtime: Runtime) -> None:
+    enqueue(runtime)
+    enqueue(runtime)
+
+    async def check(seen: View) -> None:
+        await seen.press("tab")
+        reads = seen.source.reads
+        await seen.press("down", "down")
+        assert seen.app.frame is not None
+        assert seen.app.frame.detail is not None
+        assert seen.app.frame.detail["id"] == seen.app.rows.cursor
+        assert seen.source.reads == reads
+
+    view(runtime, check)
+
+
 def test_a_bug_ends_the_view_and_shows_no_values(
     runtime: Runtime, capsys: pytest.CaptureFixture[str]
 ) -> None:
