@@ -13,6 +13,7 @@ import asyncio
 import os
 import re
 import shutil
+import struct
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -28,12 +29,13 @@ from nuvom.contrib.dashboard.server import DashboardServer
 from nuvom.contrib.top.app import TopApp
 from nuvom.contrib.top.sources import StoreSource
 from nuvom.inspection.inspector import Inspector
+from nuvom.queue_backends.sqlite.queue import SQLiteJobQueue
 from nuvom.runtime import build_runtime
 from tools.run import ROOT
 from tools.showcase.store import showcase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, Page
 
@@ -50,11 +52,14 @@ _FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
 )
+_COLORS, _FREQUENT = 256, 160
+Color = tuple[int, int, int]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _SCHEMES = ("light", "dark")
 _WIDTHS = (1440, 1024, 360)
-_TOP_SIZE = 118, 32
-_TOP_KEYS = ("slash", *"-status:PENDING", "enter", "down", "down", "down")
+_TOP_SIZE = 132, 34
+_TOP_FILTER = "queue:billing -status:SUCCESS"
+_TOP_KEYS = ("slash", *_TOP_FILTER, "enter", *["down"] * 10)
 _SIZE = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
 _WEB_FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")
 
@@ -114,6 +119,8 @@ def main(arguments: list[str]) -> int:
     with TemporaryDirectory() as place, showcase(Path(place) / "shop") as shop:
         runtime = build_runtime(load(shop.settings.root), clock=shop.clock)
         try:
+            if isinstance(runtime.queue, SQLiteJobQueue):
+                runtime.queue.store.clock = shop.clock
             pictures = tuple(every_page()) if given.all else PICTURES
             wanted = [one for one in pictures if not given.names or one.name in given.names]
             written = list(_dashboard(runtime, shop, wanted, given.into)) if wanted else []
@@ -178,12 +185,36 @@ def _take(page: Page, address: str, picture: Picture, file: Path) -> None:
 
 
 def _reduce(file: Path) -> None:
-    """Keep as many colours as a byte can tell apart, where Pillow is installed: a third is left."""
+    """Keep 256 colours, where Pillow is installed: that leaves a third of the bytes.
+
+    Those of marks are few and far from others: a palette of the most frequent ones, or of means,
+    would turn the green ones grey.
+    """
     if find_spec("PIL") is None:
         return
     images = import_module("PIL.Image")
     seen = images.open(file).convert("RGB")
-    seen.quantize(256, dither=images.Dither.NONE).save(file, optimize=True)
+    counts = sorted(seen.getcolors(1 << 24), reverse=True)
+    kept = [color for _, color in counts[:_FREQUENT]]
+    rest = {color: min(map(_distance(color), kept)) for _, color in counts[_FREQUENT:]}
+    while rest and len(kept) < _COLORS:
+        kept.append(max(rest, key=lambda color: rest[color]))
+        del rest[kept[-1]]
+        far = _distance(kept[-1])
+        rest = {color: min(least, far(color)) for color, least in rest.items()}
+    places = {color: place for place, color in enumerate(kept)}
+    for color in rest:
+        apart = [*map(_distance(color), kept)]
+        places[color] = apart.index(min(apart))
+    reduced = images.new("P", seen.size)
+    reduced.putpalette([part for color in kept for part in color])
+    pixels = struct.iter_unpack("3B", seen.tobytes())
+    reduced.putdata([places[color] for color in pixels])
+    reduced.save(file, optimize=True)
+
+
+def _distance(one: Color) -> Callable[[Color], int]:
+    return lambda other: sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 
 
 async def _top(runtime: Runtime) -> str:

@@ -11,8 +11,7 @@ from nuvom.core.record import Attempt, JobRecord, JobStatus, StoredError
 from nuvom.core.totals import RollupSums
 from nuvom.core.views import ROLLUP_BOUNDS, UNTIMED, Rollup, failure_group
 from nuvom.queue_backends.sqlite import schema
-from nuvom.queue_backends.sqlite.hot import LARGE_BYTES
-from nuvom.queue_backends.sqlite.totals import add_rollups
+from nuvom.queue_backends.sqlite.hot import LARGE_BYTES, add_rollups
 
 if TYPE_CHECKING:
     import sqlite3

@@ -180,7 +180,8 @@ def _traces(visit: Visit, found: JobSnapshot, attempts: list[Attempt]) -> Iterat
         yield Trace(found.record.attempt, found.error.type, parts_of(text, root))
     for one in reversed(failed):
         data = views.error_data(one.error, traceback=True) or {}
-        yield Trace(one.number, data["type"], parts_of(views.trace_text(data), root))
+        word = views.END_WORDS.get(data["type"], data["type"])
+        yield Trace(one.number, word, parts_of(views.trace_text(data), root))
 
 
 def _arguments(visit: Visit, record: JobRecord) -> tuple[list[tuple[str, Shown]], str]:
