@@ -42,6 +42,11 @@ ALLOWED = [
         for name in ("on_failure", "on_retry")
     ),
     # Lazy gates: what `import nuvom` and `@task` must not load.
+    Allowed(
+        "facades",
+        "nuvom/__init__.py -> nuvom.contrib.dashboard",
+        "users name it, as nuvom.dashboard; what it offers needs an extra, as it says if missing",
+    ),
     Allowed("deferred", "nuvom/task.py -> nuvom.job", "all that is heavy loads with the first job"),
     Allowed(
         "deferred",

@@ -32,7 +32,7 @@ from nuvom.worker import Worker
 if TYPE_CHECKING:
     from nuvom.cli.context import Invocation
     from nuvom.cli.output import Output
-    from nuvom.contrib.dashboard.server import DashboardServer
+    from nuvom.cli.project import ServedDashboard
     from nuvom.core.record import JobSnapshot
     from nuvom.job import Job
     from nuvom.scheduler.schedule import Schedule
@@ -170,20 +170,22 @@ def _run_in(out: Output, root: Path, *, kept: Path | None) -> int:
         return _toured(out, runtime, kept, _dashboard(out, runtime, stack))
 
 
-def _dashboard(out: Output, runtime: Runtime, stack: ExitStack) -> DashboardServer | None:
+def _dashboard(out: Output, runtime: Runtime, stack: ExitStack) -> ServedDashboard | None:
     """Serve the dashboard, if it is installed and somebody is there to look at it."""
-    is_watched = out.out.is_terminal and sys.stdin is not None and sys.stdin.isatty()
-    if not is_watched or out.as_json or out.quiet:
-        return None
-    server = dashboard_beside(runtime)
+    server = dashboard_beside(runtime) if _is_watched(out) else None
     if server is not None:
         stack.callback(server.stop)
         out.text(f"Dashboard: {server.sign_in_url}\n")
     return server
 
 
+def _is_watched(out: Output) -> bool:
+    is_terminal = out.out.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+    return is_terminal and not (out.as_json or out.quiet)
+
+
 def _toured(
-    out: Output, runtime: Runtime, kept: Path | None, dashboard: DashboardServer | None
+    out: Output, runtime: Runtime, kept: Path | None, dashboard: ServedDashboard | None
 ) -> int:
     """Run the jobs, tell how they ended, and return the exit code."""
     started = runtime.clock.monotonic()

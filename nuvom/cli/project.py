@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
     from nuvom.cli.context import Invocation
     from nuvom.config.settings import Settings
-    from nuvom.contrib.dashboard.server import DashboardServer
     from nuvom.core.options import CallOptions
     from nuvom.core.record import JobRecord
     from nuvom.discovery.entries import TaskEntry
@@ -153,13 +152,24 @@ def _loaded(invocation: Invocation, root: Path) -> Loaded:
     return loaded
 
 
-def dashboard_beside(runtime: Runtime) -> DashboardServer | None:
+class ServedDashboard(Protocol):
+    """A dashboard that is served until it is stopped."""
+
+    @property
+    def sign_in_url(self) -> str:
+        """The address that lets one person in, once."""
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended."""
+
+
+def dashboard_beside(runtime: Runtime) -> ServedDashboard | None:
     """Serve the dashboard beside the work of this process; None if its extra is not installed."""
     try:
         module = import_module("nuvom.contrib.dashboard.server")
     except MissingExtra:
         return None
-    server: DashboardServer = module.start_beside(runtime)
+    server: ServedDashboard = module.start_beside(runtime)
     return server
 
 
@@ -286,3 +296,8 @@ def make_record(
         raise TaskNotImportable(entry.name, reason, repair)
     args, kwargs = call
     return runtime.dispatcher.make_record(definition_of(entry), args, kwargs, options)
+
+
+def changes_of(called: JobRecord) -> dict[str, Any]:
+    """Return what a job that repeats another one takes from the record of a new call."""
+    return {"args": called.args, "kwargs": called.kwargs, "unique_key": None, "unique_for": None}

@@ -201,6 +201,11 @@ class RollupSums:
         if kind := _kind_of(change):
             self._add((at, before.queue, before.func_name, kind, bucket), took)
 
+    def add(self, others: RollupSums) -> None:
+        """Add what others have counted."""
+        for key, (count, secs) in others.sums.items():
+            self._add(key, secs, count)
+
     def rows(self) -> list[Rollup]:
         """Return the roll-ups by time."""
         return [

@@ -82,7 +82,8 @@ def flow(inspector: Inspector, now: float, secs: int, *, queue: str | None = Non
     step, period = step_of(secs), DAY if secs <= DAY else _WEEK
     since = (now - secs) // step * step
     rows = inspector.history(since, now, step)
-    past = inspector.history(since - period, now - period, step)
+    until = since + len(range(int(since), int(now) + 1, step)) * step - period
+    past = inspector.history(since - period, until, step)
     finished = series(rows, since, now, step, kinds=ENDS, queue=queue)
     failed = series(rows, since, now, step, kinds=FAILURES, queue=queue)
     if len(finished) > 1 and finished[-1] < finished[-2]:
@@ -92,7 +93,7 @@ def flow(inspector: Inspector, now: float, secs: int, *, queue: str | None = Non
         step,
         period,
         finished,
-        series(past, since - period, now - period, step, kinds=ENDS, queue=queue),
+        series(past, since - period, until, step, kinds=ENDS, queue=queue),
         failed,
         percentile(rows, 0.95, kinds=("waited",), queue=queue),
         percentile(rows, 0.5, kinds=RAN, queue=queue),
@@ -187,7 +188,7 @@ def _queue(
         None if workers is None else len(serving),
         None if workers is None else sum(one.slots for one in serving),
         None if stats.oldest_ready_at is None else max(0.0, now - stats.oldest_ready_at),
-        per_min(seen, queue=name) if keeps else None,
+        per_min(seen.minutes, now, queue=name) if keeps else None,
         percentile(seen.minutes, 0.95, kinds=RAN, queue=name),
         lately if keeps else None,
         failed if keeps else None,
@@ -195,10 +196,14 @@ def _queue(
     )
 
 
-def per_min(seen: Recent, *, queue: str | None = None) -> float:
-    """Return how many jobs ended per minute, the mean of the last five whole minutes."""
-    until = seen.now // MINUTE * MINUTE
-    lately = [one for one in seen.minutes if until - _LATELY_SECS <= one.at < until]
+def per_min(minutes: Sequence[Rollup], now: float, *, queue: str | None = None) -> float:
+    """Return how many jobs ended per minute, the mean of the last five whole minutes.
+
+    Args:
+        minutes: Rows of the history with a step of a minute.
+    """
+    until = now // MINUTE * MINUTE
+    lately = [one for one in minutes if until - _LATELY_SECS <= one.at < until]
     return total(lately, ENDS, queue=queue) * MINUTE / _LATELY_SECS
 
 

@@ -29,7 +29,7 @@ from nuvom.core.views import JobScan, Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
 from nuvom.inspection.redaction import Redaction, editable, unmasked
-from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Limits, Lookup
+from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Lookup, SearchLimits
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
@@ -56,6 +56,7 @@ _FULL_ID = 36
 _SHORTEST_SUFFIX = 6
 _PAGE = 500
 _MINUTE = 60
+_WAITING_TOLD = 1000  # jobs beside a waiting one that are counted
 _MOST_LINKS = 100  # jobs that are listed as following from one
 _WAITING = ("ready", "scheduled", "retrying")
 
@@ -179,12 +180,14 @@ class Inspector:
         return self._redaction.arguments(record.func_name, args, kwargs)
 
     def named_arguments(self, record: JobRecord) -> dict[str, Any]:
-        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown."""
+        """Return ``shown_arguments`` by the names of the parameters, or by number if unknown.
+
+        Raises: PayloadError: they are damaged.
+        """
         self._redaction.refresh()
         return self._named(record)
 
     def _named(self, record: JobRecord) -> dict[str, Any]:
-        """Return arguments for display by the names of their parameters, or by number."""
         args, kwargs = self._shown(record)
         names = self._redaction.names(record.func_name, len(args))
         return {**dict(zip(names, args, strict=True)), **kwargs}
@@ -283,7 +286,7 @@ class Inspector:
         """
         self._redaction.refresh()
         lookup = Lookup(self._scan, self._named, self._runtime.clock)
-        return lookup.find(search, before, limit, Limits(secs, within))
+        return lookup.find(search, before, limit, SearchLimits(secs, within))
 
     def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
         if self._queue is not None:
@@ -299,7 +302,9 @@ class Inspector:
             most: Count only so far; see ``LeasedJobQueue.stats``. None counts all jobs, which may
                 take long.
         """
-        return [] if self._queue is None else self._queue.stats(most)
+        if self._queue is None:
+            return []
+        return self._queue.stats() if most is None else self._queue.stats(most)
 
     def status_counts(self, most: int = COUNTED_JOBS) -> dict[JobStatus, Count]:
         """Return how many jobs have each status, counted only so far for each queue.
@@ -391,7 +396,7 @@ class Inspector:
         return None
 
     def _why_pending(self, record: JobRecord) -> Reason:
-        stats = next((one for one in self.stats() if one.queue == record.queue), None)
+        stats = next((one for one in self.stats(_WAITING_TOLD) if one.queue == record.queue), None)
         if stats is not None and stats.paused_by is not None:
             text = f'its queue "{record.queue}" is paused by {stats.paused_by}'
             return Reason(text, f"Let it go on: nuvom queues resume {record.queue}")
@@ -405,7 +410,9 @@ class Inspector:
             return Reason(text, f"Start one: nuvom runworker --queues {record.queue}")
         ready = 0 if stats is None else stats.ready
         if ready > 1:
-            return Reason(f'it waits with {plural(ready - 1, "other job")} on "{record.queue}"')
+            more = "more than " if stats is not None and "ready" in stats.at_least else ""
+            others = plural(ready - 1, "other job")
+            return Reason(f'it waits with {more}{others} on "{record.queue}"')
         return Reason("it is ready, and a worker is about to take it")
 
     def _fix_of(self, record: JobRecord) -> str:

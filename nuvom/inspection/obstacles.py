@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nuvom.inspection.inspector import Inspector
 
 
-class Fact(NamedTuple):
+class Obstacle(NamedTuple):
     """Something that keeps a job from running, or does not.
 
     Attributes:
@@ -35,7 +35,7 @@ class Fact(NamedTuple):
     queue: str = ""
 
 
-def facts(inspector: Inspector, settings: Settings, job: JobSnapshot, now: float) -> list[Fact]:
+def facts(inspector: Inspector, settings: Settings, job: JobSnapshot, now: float) -> list[Obstacle]:
     """Return what keeps a job from running, what matters most first; empty if it runs.
 
     After the one reason of ``Inspector.why`` come the other facts that can keep jobs waiting.
@@ -52,52 +52,56 @@ def facts(inspector: Inspector, settings: Settings, job: JobSnapshot, now: float
     # The first that holds is what the reason says, but in one clause.
     said = next(iter(holding), None) if status is JobStatus.PENDING else None
     text = f"{reason.text[:1].upper()}{reason.text[1:].rstrip('.')}."
-    first = Fact(True, text, reason.fix, "" if said is None else said.queue)
+    first = Obstacle(True, text, reason.fix, "" if said is None else said.queue)
     return [first, *(one for one in holding if one is not said), *others]
 
 
-def _final(job: JobSnapshot) -> Fact:
+def _final(job: JobSnapshot) -> Obstacle:
     record = job.record
     if job.status is JobStatus.CANCELLED:
-        return Fact(True, "CANCELLED is final.", "Retry starts it again under the same id.")
+        return Obstacle(True, "CANCELLED is final.", "Retry starts it again under the same id.")
     used = f"{record.attempt} of {plural(record.max_retries + 1, 'attempt')}"
     are = "All attempts are used." if record.attempt > record.max_retries else f"It used {used}."
-    return Fact(True, f"{job.status} is final.", f"{are} Retry starts it again under the same id.")
+    return Obstacle(
+        True, f"{job.status} is final.", f"{are} Retry starts it again under the same id."
+    )
 
 
 def _around(
     inspector: Inspector, settings: Settings, job: JobSnapshot, now: float
-) -> Iterator[Fact]:
+) -> Iterator[Obstacle]:
     """Yield what is so of queue, time, workers, slots and task, in the order of the reasons."""
     record, is_final = job.record, job.status.is_final
     name = record.queue
-    paused_by = {one.queue: one.paused_by for one in inspector.stats()}.get(name)
+    paused_by = {one.queue: one.paused_by for one in inspector.stats(1)}.get(name)
     if paused_by is None:
-        yield Fact(False, f"Queue {name} is not paused.")
+        yield Obstacle(False, f"Queue {name} is not paused.")
     else:
         waits = "A retry would wait" if is_final else "It waits"
-        yield Fact(
+        yield Obstacle(
             True, f"Queue {name} is paused by {paused_by}.", f"{waits} until it is resumed.", name
         )
     if not is_final and record.run_at > now:
-        yield Fact(True, f"It is due {ago(record.run_at, now)}.")
+        yield Obstacle(True, f"It is due {ago(record.run_at, now)}.")
     if not inspector.sees_processes:
         return
     known = by_any_name(tasks_or_nothing(settings.manifest_file))
     serving = [one for one in inspector.workers() if not one.queues or name in one.queues]
     alive = [one for one in serving if one.state == "alive"]
     if not alive:
-        yield Fact(True, f"No worker serves queue {name}.", "Start one: nuvom runworker")
+        yield Obstacle(True, f"No worker serves queue {name}.", "Start one: nuvom runworker")
     else:
-        yield Fact(False, f"{plural(len(alive), 'worker')} {_serve(len(alive))} queue {name}.")
+        yield Obstacle(False, f"{plural(len(alive), 'worker')} {_serve(len(alive))} queue {name}.")
         entry = known.get(record.func_name)
         slots = sum(_slots_for(entry, one) for one in alive)
         free = slots - sum(one.running for one in alive)
-        yield Fact(free <= 0, f"{max(0, free)} of {plural(slots, 'slot')} are free.")
+        yield Obstacle(free <= 0, f"{max(0, free):,} of {plural(slots, 'slot')} are free.")
     if record.func_name in known:
-        yield Fact(False, "Its task is in the manifest.")
+        yield Obstacle(False, "Its task is in the manifest.")
     else:
-        yield Fact(True, "Its task is not in the manifest.", "Read the code again: nuvom discover")
+        yield Obstacle(
+            True, "Its task is not in the manifest.", "Read the code again: nuvom discover tasks"
+        )
 
 
 def _slots_for(entry: TaskEntry | None, worker: WorkerInfo) -> int:

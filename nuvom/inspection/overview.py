@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 _LATEST = 5  # failures that the overview tells of
 SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _SHOWN = 5
-_STEP_SECS, _STEPS, _LATELY = 60, 30, 5  # minutes of the throughput, and those of its mean
+_SHOWN_PARKED = 3
+_STEP_SECS, _STEPS = 60, 30  # of the throughput
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
 _FEW_QUEUES = 2  # about which it is said one by one that no worker serves them
@@ -156,13 +157,11 @@ def throughput(inspector: Inspector, now: float) -> dict[str, Any] | None:
         return None
     since = (now // _STEP_SECS - _STEPS + 1) * _STEP_SECS
     rows = inspector.history(since, now, _STEP_SECS)
-    ended = series(rows, since, now, _STEP_SECS, kinds=ENDS)
-    whole = ended[-_LATELY - 1 : -1]
     return {
         "step_secs": _STEP_SECS,
-        "per_minute": round(sum(whole) / len(whole), 1),
-        "ended": ended,
-        "failed": series(rows, since, now, _STEP_SECS, kinds=("failed", "dead")),
+        "per_minute": round(figures.per_min(rows, now), 1),
+        "ended": series(rows, since, now, _STEP_SECS, kinds=ENDS),
+        "failed": series(rows, since, now, _STEP_SECS, kinds=figures.FAILURES),
     }
 
 
@@ -332,12 +331,19 @@ def _slow(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
 
 
 def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
-    for task, count in inspector.parked_tasks().items():
+    """Yield the tasks that workers could not run, those with the most jobs first."""
+    found = sorted(inspector.parked_tasks().items(), key=lambda one: -one[1])
+    for task, count in found[:_SHOWN_PARKED]:
         for example in inspector.page(statuses=[JobStatus.PARKED], task=task, limit=1):
             reason = inspector.why(example)
             if reason is not None:
                 text = f"{plural(count, 'job')} of {task} {_are(count)} PARKED: {reason.text}"
                 yield Check("parked", "fail", text, reason.fix, kind="parked", subject=task)
+    more = found[_SHOWN_PARKED:]
+    if more:
+        jobs, tasks = sum(count for _, count in more), plural(len(more), "other task")
+        text, fix = f"{plural(jobs, 'job')} of {tasks} PARKED", "See: nuvom list jobs -s PARKED"
+        yield Check("parked", "fail", text, fix, kind="parked")
 
 
 def _schedules(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:

@@ -216,7 +216,7 @@ class Found(NamedTuple):
     looked_at: int
 
 
-class Limits(NamedTuple):
+class SearchLimits(NamedTuple):
     """When a search stops looking: after so many seconds, or after so many stored jobs."""
 
     secs: float = SEARCH_SECS
@@ -241,7 +241,7 @@ class Lookup:
         self._arguments = arguments
         self._clock = clock
 
-    def find(self, search: Search, before: str | None, limit: int, limits: Limits) -> Found:
+    def find(self, search: Search, before: str | None, limit: int, limits: SearchLimits) -> Found:
         """Return jobs that fit, newest first.
 
         With ``after:`` it ends once a whole part of the jobs looked at is older than that.

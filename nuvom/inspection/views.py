@@ -200,6 +200,8 @@ def queue_data(stats: QueueStats, now: float, workers: int | None) -> dict[str, 
     """Return one queue's counts."""
     data = asdict(stats)
     oldest = data.pop("oldest_ready_at")
+    data["paused_at"] = rfc3339(stats.paused_at)
+    data["at_least"] = list(stats.at_least)
     data["oldest_ready_secs"] = None if oldest is None else max(0.0, round(now - oldest, 3))
     return {**data, "workers": workers}
 
@@ -215,8 +217,11 @@ def worker_data(worker: WorkerInfo) -> dict[str, Any]:
 
 def group_data(group: ErrorGroup) -> dict[str, Any]:
     """Return one group of failures."""
+    data = asdict(group)
+    del data["recent"]  # for charts, not to be read
     times = {"first_at": rfc3339(group.first_at), "last_at": rfc3339(group.last_at)}
-    return {**asdict(group), "message": mask_text(group.message), **times}
+    status = str(group.status)
+    return {**data, "status": status, "message": mask_text(group.message), **times}
 
 
 def task_data(entry: TaskEntry) -> dict[str, Any]:

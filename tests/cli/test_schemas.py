@@ -125,6 +125,11 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     described.write_text('{"func_name": "tasks.boom"}')
     yield ask("runtestworker", "run", described)
     yield ask("demo")
+    dashboard = spawn("dashboard", "--json", "--port", "0", cwd=root)
+    assert dashboard.stdout is not None
+    yield json.loads(dashboard.stdout.readline())
+    dashboard.terminate()
+    end(dashboard)
 
 
 def of_schedules(root: Path, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:

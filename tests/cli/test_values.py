@@ -14,8 +14,7 @@ from uuid import UUID
 import click
 import pytest
 
-from nuvom.cli.annotations import Converter
-from nuvom.cli.calls import call_of
+from nuvom.cli.annotations import Converter, call_of
 from nuvom.cli.params import span
 from nuvom.config.settings import Settings
 from nuvom.discovery.stub import signature_of

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes, params, tables
-from nuvom.cli.calls import changes_of
 from nuvom.cli.commands.run import interruptible, teller_of_job
 from nuvom.cli.context import Group, Invocation, command
 from nuvom.cli.output import Table, one_line
-from nuvom.cli.project import find_task, full_name, make_record, reader, require_known, writer
+from nuvom.cli.project import (
+    changes_of,
+    find_task,
+    full_name,
+    make_record,
+    reader,
+    require_known,
+    writer,
+)
 from nuvom.core.record import JobStatus
 from nuvom.core.transitions import RENAMABLE, home_of
 from nuvom.discovery.stub import definition_of

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuvom.cli import exit_codes
-from nuvom.cli.annotations import Converter
-from nuvom.cli.calls import call_of
+from nuvom.cli.annotations import Converter, call_of
 from nuvom.cli.context import Command, Invocation, command
 from nuvom.cli.params import json_value, moment, queue_names, span, task_names, text
 from nuvom.cli.project import (

@@ -24,7 +24,7 @@ from nuvom.errors import (
     WorkerNotFound,
     plural,
 )
-from nuvom.inspection.search import parse_search
+from nuvom.inspection.search import Found, parse_search
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.schedule import Schedule
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHUNK = 1000
+_THE_END = Found([], None, is_partial=False, looked_at=0)
 _PAUSE_SECS = 0.05  # between two chunks, for the workers to write
 _MOST_TARGET = 200  # characters of a target that the audit keeps
 
@@ -96,28 +97,46 @@ def perform_on(
         target=target[:_MOST_TARGET],
         note="not finished",
     )
-    control = visit.runtime.control
+    control, tally = visit.runtime.control, _Tally()
     control.record_audit(entry)
-    asked = done = failed = 0
-    error: NuvomError | None = None
-    for chunk in chunks:
+    note = entry.note
+    try:
+        for chunk in chunks:
+            tally.add(chunk, act)
+            if len(chunk) >= CHUNK:
+                SYSTEM_CLOCK.sleep(_PAUSE_SECS)
+        note = "" if tally.error is None else tally.error.what
+    finally:  # what was done is recorded, even if the rest could not be found
+        entry = replace(entry, note=note, **tally.counts)
+        control.record_audit(entry)
+    if tally.error is not None and entry.asked == 1:
+        raise tally.error
+    return entry
+
+
+class _Tally:
+    """Counts what was done; ``error`` is the first that there was."""
+
+    def __init__(self) -> None:
+        self.error: NuvomError | None = None
+        self._asked = self._done = self._failed = 0
+
+    def add(self, chunk: Sequence[T], act: Callable[[Sequence[T]], Sequence[bool]]) -> None:
         try:
             results = act(chunk)
-            asked += len(results)
-            done += sum(results)
-        except NuvomError as failure:
-            error = error or failure
-            asked += len(chunk)
-            failed += len(chunk)
-        if len(chunk) == CHUNK:
-            SYSTEM_CLOCK.sleep(_PAUSE_SECS)
-    note = "" if error is None else error.what
-    counts = {"asked": asked, "done": done, "skipped": asked - done - failed, "failed": failed}
-    entry = replace(entry, note=note, **counts)
-    control.record_audit(entry)
-    if error is not None and asked == 1:
-        raise error
-    return entry
+        except NuvomError as error:
+            self.error = self.error or error
+            self._asked += len(chunk)
+            self._failed += len(chunk)
+        else:
+            self._asked += len(results)
+            self._done += sum(results)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        skipped = self._asked - self._done - self._failed
+        found = {"asked": self._asked, "done": self._done}
+        return {**found, "skipped": skipped, "failed": self._failed}
 
 
 # ---- jobs -----------------------------------------------------------------------------------
@@ -218,22 +237,29 @@ def _change_matching(visit: Visit, do: str) -> AuditEntry:
     search, upto = parse_search(visit.form.get("q", "")), visit.form.get("upto", "")
     if not upto:
         raise HttpError(422, "The form has to send the id of the newest job, as upto.")
+    newest = visit.inspector.snapshot(upto)
     target = f"{search.text or 'all jobs'} up to {upto}"
 
     def act(chunk: Sequence[JobSnapshot]) -> list[bool]:
         return change_seen(visit, do, chunk)
 
-    return perform_on(visit, do, target, chunks=_matching(visit, search, upto), act=act)
+    return perform_on(visit, do, target, chunks=_matching(visit, search, newest), act=act)
 
 
-def _matching(visit: Visit, search: Search, upto: str) -> Iterator[list[JobSnapshot]]:
-    before: str | None = None
-    while True:
-        found = visit.inspector.search(search, before=before, limit=CHUNK)
-        yield [one for one in found.jobs if one.record.id <= upto]
-        if found.next_before is None:
-            return
-        before = found.next_before
+def _matching(visit: Visit, search: Search, newest: JobSnapshot) -> Iterator[list[JobSnapshot]]:
+    """Yield the jobs that match, from ``newest`` on back."""
+    inspector = visit.inspector
+
+    def behind(before: str) -> Found:
+        return inspector.search(search, before=before, limit=CHUNK)
+
+    fits = search.fits(newest, visit.now, lambda: inspector.named_arguments(newest.record))
+    page, jobs = behind(newest.record.id), [newest] if fits else []
+    while jobs or page.jobs or page.next_before:
+        # Look behind a job before it may be gone: the place in the list is that job's.
+        following = behind(page.next_before) if page.next_before else _THE_END
+        yield [*jobs, *page.jobs]
+        page, jobs = following, []
 
 
 def _found(visit: Visit, job_id: str) -> JobSnapshot | None:

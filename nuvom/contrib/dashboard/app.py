@@ -201,7 +201,10 @@ def _form(site: Site, post: Post) -> Endpoint:
         visit = visit_of(site, request, form=form)
         if post.right or not visit.rights:
             visit.require(post.right)
-        done = await to_thread.run_sync(post.call, visit)
+        try:
+            done = await to_thread.run_sync(post.call, visit)
+        finally:
+            site.forget()
         if isinstance(done, Page):
             return await to_thread.run_sync(_shown, visit, lambda _: done)
         response = RedirectResponse(done.to or visit.next, 303)

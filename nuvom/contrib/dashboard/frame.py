@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import readings
 from nuvom.contrib.dashboard.visit import route_path
-from nuvom.core.record import JobStatus
 from nuvom.discovery.manifest import tasks_or_nothing
 from nuvom.errors import InvalidSchedule
 from nuvom.inspection.overview import store_place
@@ -31,8 +30,8 @@ WINDOWS = {
 }
 """What ``?window=`` may be: its seconds, and its name for people."""
 
-_COUNTS_SECS = 1.0
-_MOST = 10_000  # jobs of a queue and status that are counted for the navigation
+_COUNTS_SECS = 5.0  # of what changes rarely, or takes long
+_WAITING = ("ready", "scheduled", "retrying")
 _MOST_GROUPS = 50
 _YEAR_SECS = 31_536_000
 _WEEK_DAYS = 7
@@ -66,21 +65,27 @@ def number(count: int, *, is_more: bool = False) -> str:
 
 def counts(visit: Visit) -> Mapping[str, str]:
     """Return what stands beside entries of the navigation, by path; nothing where it is none."""
-    return visit.site.kept("counts", _COUNTS_SECS, lambda: _counts(visit))
+    stats = [one.stats for one in readings.queues(visit)]
+    more = any(name in one.at_least for one in stats for name in _WAITING)
+    workers = visit.inspector.workers()
+    slow = visit.site.kept(("counts", visit.revision), _COUNTS_SECS, lambda: _counts(visit))
+    found = {
+        "/jobs": number(sum(one.waiting for one in stats), is_more=more),
+        "/queues": number(len(stats)),
+        "/workers": number(sum(one.state != "silent" for one in workers)),
+        **slow,
+    }
+    return {path: text for path, text in found.items() if text != "0"}
 
 
 def _counts(visit: Visit) -> dict[str, str]:
     inspector, settings = visit.inspector, visit.runtime.settings
-    waiting = inspector.status_counts(_MOST).get(JobStatus.PENDING, (0, False))
-    found = {
-        "/jobs": waiting,
-        "/errors": (groups := len(inspector.error_groups(_MOST_GROUPS)), groups >= _MOST_GROUPS),
-        "/queues": (len(readings.queues(visit)), False),
-        "/workers": (sum(one.state != "silent" for one in inspector.workers()), False),
-        "/schedules": (sum(1 for _ in inspector.schedules()), False),
-        "/tasks": (len(tasks_or_nothing(settings.manifest_file)), False),
+    groups = len(inspector.error_groups(_MOST_GROUPS))
+    return {
+        "/errors": number(groups, is_more=groups >= _MOST_GROUPS),
+        "/schedules": number(sum(1 for _ in inspector.schedules())),
+        "/tasks": number(len(tasks_or_nothing(settings.manifest_file))),
     }
-    return {path: number(count[0], is_more=count[1]) for path, count in found.items() if count[0]}
 
 
 def place(visit: Visit) -> str:

@@ -26,6 +26,7 @@ _STATUSES: dict[type[NuvomError], int] = {
     errors.AmbiguousJob: 404,
     errors.FailureNotFound: 404,
     errors.SerializationError: 422,
+    errors.InvalidSearch: 422,
     errors.InvalidSchedule: 422,
     errors.ScheduleNotFound: 404,
 }

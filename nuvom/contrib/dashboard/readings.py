@@ -1,4 +1,7 @@
-"""What pages read of the history: the same for all tabs that ask within a moment."""
+"""What pages read of the store: the same for all tabs that ask within a moment.
+
+A change that open pages are told of ends the moment, so that none of them shows an older state.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from nuvom.inspection.figures import Flow, QueueFigures, Recent
     from nuvom.inspection.overview import Check
 
-_SECS = 1.0
+_SECS = 1.5
 _RECENT_SECS = 3.0
 _ATTENTION_SECS = 2.0
 _FLOW_SHARE = 1 / 1800  # of its window: 2 s for an hour, 48 s for a day
@@ -22,21 +25,24 @@ _SHORTEST_FLOW_SECS, _LONGEST_FLOW_SECS = 2.0, 60.0
 def recent(visit: Visit) -> Recent:
     """Return the rows of the history that many figures share."""
     return visit.site.kept(
-        "recent", _RECENT_SECS, lambda: figures.recent(visit.inspector, visit.now)
+        ("recent", visit.revision), _RECENT_SECS, lambda: figures.recent(visit.inspector, visit.now)
     )
 
 
 def queues(visit: Visit) -> list[QueueFigures]:
     """Return the figures of each queue."""
     seen = recent(visit)._replace(now=visit.now)
-    return visit.site.kept("queues", _SECS, lambda: figures.queues(visit.inspector, seen))
+    return visit.site.kept(
+        ("queues", visit.revision), _SECS, lambda: figures.queues(visit.inspector, seen)
+    )
 
 
 def flow(visit: Visit, secs: int, queue: str | None = None) -> Flow:
     """Return what ended in the last ``secs`` seconds; longer windows are kept for longer."""
     kept_secs = min(max(secs * _FLOW_SHARE, _SHORTEST_FLOW_SECS), _LONGEST_FLOW_SECS)
+    revision = visit.revision if secs <= figures.HOUR else ""
     return visit.site.kept(
-        ("flow", secs, queue),
+        ("flow", secs, queue, revision),
         kept_secs,
         lambda: figures.flow(visit.inspector, visit.now, secs, queue=queue),
     )
@@ -45,5 +51,7 @@ def flow(visit: Visit, secs: int, queue: str | None = None) -> Flow:
 def concerns(visit: Visit) -> list[Check]:
     """Return what needs attention."""
     return visit.site.kept(
-        "attention", _ATTENTION_SECS, lambda: list(attention(visit.runtime, visit.inspector))
+        ("attention", visit.revision),
+        _ATTENTION_SECS,
+        lambda: list(attention(visit.runtime, visit.inspector)),
     )

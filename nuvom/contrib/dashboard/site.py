@@ -100,7 +100,7 @@ class Site:
         """
         with self._lock:
             found = self._kept.setdefault(key, _Kept())
-            self._forget(key)
+            self._keep_few(key)
         with found.lock:
             clock = self.runtime.clock
             if found.until <= clock.monotonic():
@@ -108,7 +108,12 @@ class Site:
                 found.until = clock.monotonic() + secs
             return cast("T", found.value)
 
-    def _forget(self, key: Hashable) -> None:
+    def forget(self) -> None:
+        """Read everything again: somebody has changed something here, and wants to see it."""
+        with self._lock:
+            self._kept.clear()
+
+    def _keep_few(self, key: Hashable) -> None:
         """Leave out the oldest answers, since keys come from requests."""
         self._kept[key] = self._kept.pop(key)
         while len(self._kept) > _MOST_KEPT:

@@ -17,8 +17,8 @@ CREATE TABLE nuvom.audit (
     entry bytea NOT NULL
 );
 
--- When a queue was paused; what readers get of failure groups, and pages within a part of the jobs.
-ALTER TABLE nuvom.queues ADD COLUMN paused_at float8;
+-- When a queue was paused; and functions whose parameters or answers have changed.
+ALTER TABLE nuvom.queues ADD COLUMN IF NOT EXISTS paused_at float8;
 DROP FUNCTION IF EXISTS nuvom.pause(text, text);
 DROP FUNCTION IF EXISTS nuvom.page(smallint[], text, text, text, int);
 DROP FUNCTION IF EXISTS nuvom.error_groups(int);

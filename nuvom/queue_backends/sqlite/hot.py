@@ -22,6 +22,7 @@ from nuvom.core.record import JobRecord, StoredError
 from nuvom.core.totals import rollups_of
 from nuvom.errors import CorruptRecord, PayloadError, QueueFull
 from nuvom.host.crashpoint import crashpoint
+from nuvom.queue_backends.sqlite.rollups import add_rollups
 from nuvom.queue_backends.sqlite.schema import (
     FREE_UNLESS_KEPT,
     NEXT_SEQ,
@@ -32,7 +33,6 @@ from nuvom.queue_backends.sqlite.schema import (
     encode_error,
     set_field,
 )
-from nuvom.queue_backends.sqlite.totals import COMBINE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from nuvom.core.clock import Clock
     from nuvom.core.outcome import Settlement
-    from nuvom.core.totals import RollupSums
     from nuvom.queue_backends.sqlite.connection import Database
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
@@ -432,28 +431,36 @@ def _in_order(row: tuple[Any, ...]) -> tuple[bool, int, int]:
 # ---- finish ----------------------------------------------------------------------------------
 
 
-def store_successes(store: SQLiteStore, successes: Sequence[Settlement]) -> int:
-    """Store SUCCESS and the result for each, and count them; return how many were not fenced."""
-    parts = range(0, len(successes), _MOST)
-    return sum(_store_part(store, successes[start : start + _MOST]) for start in parts)
+def store_successes(
+    store: SQLiteStore, successes: Sequence[Settlement]
+) -> list[tuple[Sequence[Settlement], int]]:
+    """Store SUCCESS and the result for each, and count them.
+
+    Returns: them, in parts, with the number of those that were stored now. If that is not all, none
+        of the part is counted: the others were stored before, or fenced.
+    """
+    parts = (successes[start : start + _MOST] for start in range(0, len(successes), _MOST))
+    return [(part, _store_part(store, part)) for part in parts]
 
 
 def _store_part(store: SQLiteStore, successes: Sequence[Settlement]) -> int:
-    update, rollups = _update_of(store, successes), rollups_of(successes)
+    update, rollups = _update_of(store, successes), store.rollups
+    if not rollups.is_due():
+        stored = store.db.execute(*update)
+        if stored == len(successes):
+            rollups.count(successes)
+        return stored
+    mine = rollups_of(successes)
 
-    def store_all(connection: sqlite3.Connection) -> int:
-        if connection.execute(*update).rowcount == len(successes):
-            add_rollups(connection, rollups)
-            return len(successes)
-        connection.rollback()  # only those that this call has stored may be counted
-        connection.execute("BEGIN IMMEDIATE")
-        stored = [
-            one for one in successes if connection.execute(*_update_of(store, (one,))).rowcount
-        ]
-        add_rollups(connection, rollups_of(stored))
-        return len(stored)
+    def store_and_count(connection: sqlite3.Connection) -> int:
+        stored = connection.execute(*update).rowcount
+        if stored == len(successes):
+            add_rollups(connection, mine)
+        add_rollups(connection, held)
+        return stored
 
-    return store.db.transaction(store_all)
+    with rollups.taken() as held:
+        return store.db.transaction(store_and_count)
 
 
 def _update_of(store: SQLiteStore, successes: Sequence[Settlement]) -> tuple[str, list[object]]:
@@ -480,24 +487,3 @@ def _successes(size: int, *, has_rest: bool) -> str:
         return _SUCCESS_ALONE
     rows = ", ".join([_ROW] * size)
     return _SUCCESSES.format(more=_WITH_REST if has_rest else "", rows=rows)
-
-
-# ---- roll-ups --------------------------------------------------------------------------------
-
-_MOST_ROLLUPS = 64  # in one statement
-
-
-def add_rollups(connection: sqlite3.Connection, rollups: RollupSums) -> None:
-    """Add roll-ups in the caller's transaction."""
-    rows = [(*key, int(count), secs) for key, (count, secs) in rollups.sums.items()]
-    for first in range(0, len(rows), _MOST_ROLLUPS):
-        some = rows[first : first + _MOST_ROLLUPS]
-        connection.execute(_add_rollups(len(some)), [*chain.from_iterable(some)])
-
-
-@cache
-def _add_rollups(size: int) -> str:
-    """Return the statement that adds so many rows in one step."""
-    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * size)
-    return f"""INSERT INTO rollups (at, queue, task, kind, bucket, count, secs)
-        VALUES {rows} {COMBINE}"""

@@ -7,6 +7,7 @@ Wherever possible, each call is one statement of one step: see ``hot.py``. Every
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import compress
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -269,15 +270,22 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
         """Close attempts that plainly succeeded, in one statement; see the contract."""
         wakeup = self.store.wakeup
         crashpoint("sqlite.finish.before_commit")
-        count = store_successes(self.store, successes)
+        parts = store_successes(self.store, successes)
         crashpoint("sqlite.finish.after_commit")
         wakeup.notify_all("result")
         self.store.workers.free([(one.record.id, one.record.lease_epoch) for one in successes])
         if not self.store.is_boot_noted:
             self.store.note_settled()
-        if count == len(successes):
-            return [True] * count
-        return self._were_settled([one.record for one in successes])
+        return [is_settled for part, stored in parts for is_settled in self._accepted(part, stored)]
+
+    def _accepted(self, successes: Sequence[Settlement], stored: int) -> list[bool]:
+        """Return which are settled, and count those that are new unless all are."""
+        if stored == len(successes):
+            return [True] * stored
+        accepted = self._were_settled([one.record for one in successes])
+        # Nothing tells those that were stored now from those that were before: their number counts.
+        self.store.rollups.count([*compress(successes, accepted)][:stored])
+        return accepted
 
     def extend(self, owner: str) -> dict[str, int]:
         """Renew the leases of ``owner`` and record its heartbeat; see the contract."""
@@ -294,6 +302,7 @@ class SQLiteJobQueue(RowReads, RowChanges, RowTotals, StoreQueue):
             raise
         crashpoint("sqlite.extend.between")
         self.store.db.execute(_BEAT, (now, boot_id(), owner), flush=False)
+        self.store.rollups.write()
         ((found,),) = self.store.db.read(_HELD, (owner,))
         held = _decode_held(found)
         # A job no longer held is lost: this worker will not settle it.

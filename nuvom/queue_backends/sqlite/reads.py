@@ -102,10 +102,10 @@ _SOME_OTHERS = """SELECT queue, attempt > 0 FROM jobs WHERE status = {status} AN
 # Successes have no index, which would cost each job something: look at both ends of the table.
 # One row with all of them is read in half the time of as many rows.
 _SUCCESSES = """SELECT json_group_array(queue) FROM (SELECT queue FROM (
-        SELECT queue, status FROM jobs {where} ORDER BY seq {order} LIMIT 5 * ?1 / 4)
+        SELECT queue, status FROM jobs WHERE seq < ?2 ORDER BY seq {order} LIMIT 5 * ?1 / 4)
     WHERE status = 2 LIMIT ?1)"""
-_NEWEST_SUCCESSES = _SUCCESSES.format(where="", order="DESC")
-_OLDEST_SUCCESSES = _SUCCESSES.format(where="WHERE seq < ?2", order="ASC")
+_NEWEST_SUCCESSES = _SUCCESSES.format(order="DESC")
+_OLDEST_SUCCESSES = _SUCCESSES.format(order="ASC")
 # Groups by the index alone, then the oldest and the newest job of each; times of the latest groups.
 _GROUPS = f"""WITH groups AS (
         SELECT error_fp, count(*) AS count, min(seq) AS first, max(seq) AS last
@@ -152,10 +152,11 @@ class _Wanted:
         self.codes = json.dumps(codes)
         # Ready jobs are in the order of priorities: those of a task are found sooner by a walk.
         has_index = codes and SUCCESS not in codes and (task is None or READY not in codes)
-        self.chosen = " UNION ALL ".join(map(_choice, codes)) if has_index else ""
+        self.chosen = " UNION ALL ".join(map(choice_of, codes)) if has_index else ""
 
 
-def _choice(code: int) -> str:
+def choice_of(code: int) -> str:
+    """Return SQL that chooses the newest jobs of a status by its index."""
     return {READY: _READY, RUNNING: _RUNNING}.get(code) or _OTHER.format(status=code)
 
 
@@ -222,7 +223,7 @@ class _Bounded:
 
     def _count_successes(self) -> None:
         """Count in the newest rows and, if there are more, in the oldest."""
-        found = Counter(self._queues(_NEWEST_SUCCESSES))
+        found = Counter(self._queues(_NEWEST_SUCCESSES, _ALL))
         is_more = found.total() >= self._most
         if not is_more:
             ends = self._store.db.read(_ENDS, (_ALL, 5 * self._most // 4))
@@ -234,8 +235,8 @@ class _Bounded:
         if is_more:
             self._at_least[""].add("success")
 
-    def _queues(self, sql: str, *more: object) -> list[str]:
-        rows = self._read(sql, *more)
+    def _queues(self, sql: str, below: int) -> list[str]:
+        rows = self._read(sql, below)
         return _decode_names(rows[0][0]) if rows else []
 
     def _waits(self, queue: str, since: float) -> None:

@@ -19,7 +19,8 @@ from nuvom.core.views import WorkerInfo, beat_secs
 from nuvom.host.crashpoint import crashpoint
 from nuvom.host.start_marks import read_slots
 from nuvom.host.worker_lock import find_dead, is_alive, is_gone
-from nuvom.queue_backends.sqlite.hot import FREE_KEY, Inserter, add_rollups
+from nuvom.queue_backends.sqlite.hot import FREE_KEY, Inserter
+from nuvom.queue_backends.sqlite.rollups import add_rollups
 from nuvom.queue_backends.sqlite.schema import (
     CODES,
     FREE_UNLESS_KEPT,

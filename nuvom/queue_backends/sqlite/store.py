@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nuvom.core.clock import boot_id
 from nuvom.core.views import StoreSize
+from nuvom.errors import NuvomError
 from nuvom.host.fork import drop_at_fork
 from nuvom.host.own_workers import OwnWorkers
 from nuvom.host.wakeup import Wakeup
@@ -18,6 +20,7 @@ from nuvom.host.worker_lock import count_workers
 from nuvom.log import get_logger, log_event
 from nuvom.queue_backends.sqlite.connection import Database
 from nuvom.queue_backends.sqlite.errors import file_bytes
+from nuvom.queue_backends.sqlite.rollups import RowRollups
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +40,7 @@ class SQLiteStore:
 
     Attributes:
         workers: The workers of this process, and their claimed jobs.
+        rollups: What is counted per minute.
         is_boot_noted: A settlement of this boot is known to be on disk; None if not checked yet.
         has_progress: Some job of this process has reported progress, to be cleared when it ends.
         has_unflushed_claim: A power cut may lose some claim; the next heartbeat flushes.
@@ -54,6 +58,7 @@ class SQLiteStore:
         self._lock = threading.Lock()
         self._wakeup: Wakeup | None = None
         self.workers = OwnWorkers(self.db.directory, self.db.open)
+        self.rollups = RowRollups(self.db, self.clock)
         self.has_unflushed_claim = False
         self.has_progress = False
         self.is_boot_noted: bool | None = None
@@ -83,6 +88,8 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Release everything except the jobs. Safe to call twice."""
+        with suppress(NuvomError):  # charts lack a second's jobs, and nothing else may fail for it
+            self.rollups.write()
         self.workers.close()
         with self._lock:
             wakeup, self._wakeup = self._wakeup, None

@@ -6,24 +6,20 @@ the transaction that stores a job or its end, including producers and programs t
 about metrics. So nothing is counted twice, or lost with a killed process. A file without them has
 no overhead, and no Python code runs for them either way.
 
-Roll-ups are kept in every file. Triggers would run for each job; instead, whoever settles jobs adds
-what they sum up to, in the same transaction.
+Roll-ups, which every file keeps, are in ``rollups.py``.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from nuvom.core.totals import kept_since
 from nuvom.core.views import (
     AUDIT_KEPT,
     TOOK_BOUNDS,
     WAITED_BOUNDS,
     AuditEntry,
-    Rollup,
     StoreSize,
     Total,
 )
@@ -32,6 +28,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from nuvom.core.views import Rollup
     from nuvom.queue_backends.sqlite.store import SQLiteStore
 
 # One row holds a count and two histograms, so that a success costs a single upsert. ``took`` and
@@ -52,21 +49,6 @@ _TABLE = """CREATE TABLE IF NOT EXISTS totals (
 _COLUMNS = "kind, queue, task, outcome, took, waited, count, took_secs, waited_secs"
 _READ = f"SELECT {_COLUMNS} FROM totals"
 _IS_KEPT = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'totals_%' AND type = 'trigger'"
-
-_SECS = 3600
-COMBINE = """ON CONFLICT DO UPDATE SET
-    count = count + excluded.count, secs = secs + excluded.secs"""
-_READ_ROLLUPS = """SELECT at / ?3 * ?3 AS step, queue, task, kind, bucket, sum(count), sum(secs)
-    FROM rollups WHERE at >= ?1 AND at < ?2 GROUP BY step, queue, task, kind, bucket"""
-_OLD_HOURS = f"""SELECT DISTINCT at / {_SECS} * {_SECS} FROM rollups
-    WHERE at >= ?1 AND at < ?2 AND at % {_SECS} <> 0"""
-_CONDENSE = f"""INSERT INTO rollups (at, queue, task, kind, bucket, count, secs)
-    SELECT ?1, queue, task, kind, bucket, sum(count), sum(secs) FROM rollups
-    WHERE at > ?1 AND at < ?1 + {_SECS} GROUP BY queue, task, kind, bucket {COMBINE}"""
-_FORGET_MINUTES = f"DELETE FROM rollups WHERE at > ?1 AND at < ?1 + {_SECS}"
-_FORGET_HOURS = "DELETE FROM rollups WHERE at < ?1"
-_CONDENSED = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'condensed'"
-_NOTE_CONDENSED = "INSERT OR REPLACE INTO meta (name, value) VALUES ('condensed', ?1)"
 
 _PUT_AUDIT = "INSERT OR REPLACE INTO audit (id, entry) VALUES (?1, ?2)"
 _FORGET_AUDIT = """DELETE FROM audit
@@ -176,20 +158,11 @@ class RowTotals:
 
     def rollups(self, since: float, until: float, step: int) -> list[Rollup]:
         """Return what was counted in each step; see the contract."""
-        times = (since // step * step, until, step)
-        return [Rollup(*row) for row in self.store.db.read(_READ_ROLLUPS, times)]
+        return self.store.rollups.read(since, until, step)
 
     def condense_history(self) -> None:
-        """Combine the minutes of old hours; see the contract. Each hour is a short transaction."""
-        db = self.store.db
-        minutes_since, hours_since = kept_since(self.store.clock.now())
-        row = db.read_one(_CONDENSED)
-        condensed = hours_since if row is None else row[0]
-        for (hour,) in db.read(_OLD_HOURS, (condensed, minutes_since)):
-            db.transaction(partial(_condense, hour=hour), flush=False)
-        if condensed != minutes_since:
-            db.execute(_FORGET_HOURS, (hours_since,), flush=False)
-            db.execute(_NOTE_CONDENSED, (str(minutes_since),), flush=False)
+        """Combine the minutes of old hours; see the contract."""
+        self.store.rollups.condense()
 
     def record_audit(self, entry: AuditEntry) -> None:
         """Store an audit entry; see the contract."""
@@ -213,11 +186,6 @@ class RowTotals:
     def _keeps_totals(self) -> bool:
         row = self.store.db.read_one(_IS_KEPT)
         return row is not None and row[0] >= len(_TRIGGERS)
-
-
-def _condense(connection: sqlite3.Connection, hour: int) -> None:
-    connection.execute(_CONDENSE, (hour,))
-    connection.execute(_FORGET_MINUTES, (hour,))
 
 
 def _make(connection: sqlite3.Connection) -> None:

@@ -31,7 +31,9 @@ def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     return connection.execute("SELECT type, name FROM sqlite_schema").fetchall()
 
 
-@pytest.mark.parametrize("lacking", ["INDEX jobs_expiring", "TABLE schedules", "TABLE audit"])
+@pytest.mark.parametrize(
+    "lacking", ["INDEX jobs_expiring", "INDEX jobs_others", "TABLE schedules", "TABLE audit"]
+)
 def test_file_of_version_0_12_gets_what_it_lacks(ready: sqlite3.Connection, lacking: str) -> None:
     complete = sorted(schema_of(ready))
     ready.execute(f"DROP {lacking}")
@@ -106,7 +108,7 @@ HOT = {
     "has ready, due": (reads._HAS_READY, "jobs_scheduled (run_at<?)"),
     "room in a queue": (hot._WAITING, "jobs_ready (queue=?)"),
     "clear": (rows._WAITING, "jobs_parked"),
-    "roll-ups": (totals._READ_ROLLUPS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
+    "roll-ups": (rollups._READ, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
     "old roll-ups": (totals._OLD_HOURS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
     "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),
 }
@@ -119,6 +121,24 @@ def test_statement_of_a_worker_reads_no_row_it_does_not_need(
     statement, index = HOT[name]
     found = plan(ready, statement)
     assert index in found, found
+    scans = [line for line in found.splitlines() if re.match(r"SCAN (jobs|j)\b(?!.*USING)", line)]
+    assert not scans, found
+
+
+_READS_ALL = ("_COUNTS", "_FIND")  # exact counts, and the ends of ids
+_CHOICES = " UNION ALL ".join(map(reads.choice_of, range(9)))
+READS = {
+    name: query.format(chosen=_CHOICES, status=3, order="DESC")
+    for name, query in vars(reads).items()
+    if name[0] == "_" and isinstance(query, str) and re.match(r"\s*(SELECT|WITH)\b", query)
+}
+
+
+@pytest.mark.parametrize("name", READS.keys() - set(_READS_ALL) - {"_READY_PARTS"})
+def test_statement_for_people_reads_a_part_of_the_jobs(
+    ready: sqlite3.Connection, name: str
+) -> None:
+    found = plan(ready, READS[name])
     scans = [line for line in found.splitlines() if re.match(r"SCAN (jobs|j)\b(?!.*USING)", line)]
     assert not scans, found
 

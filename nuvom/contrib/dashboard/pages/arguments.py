@@ -59,7 +59,7 @@ _WANTED: dict[Any, str] = {
 _LISTED, _NAMED = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
 
 
-class Field(NamedTuple):
+class ArgumentField(NamedTuple):
     """A parameter in the form.
 
     Attributes:
@@ -144,7 +144,7 @@ class ArgumentForm:
         shown, _ = by_parameter(self._signature, shown_args, shown_kwargs)
         return stored, {name: editable(one) for name, one in shown.items()}, others
 
-    def _field(self, parameter: Parameter) -> Field:
+    def _field(self, parameter: Parameter) -> ArgumentField:
         name = parameter.name
         label = f"{_stars(parameter)}{name}"
         kind = self._kind(parameter)
@@ -160,12 +160,12 @@ class ArgumentForm:
         wanted = _wanted(kind) if not is_stored and kind is not str else ""
         place = "hidden" if is_hidden else default or wanted.removeprefix("a value")
         if self._given is None:
-            return Field(name, label, before, hint, "", place)
+            return ArgumentField(name, label, before, hint, "", place)
         text = self._given.get(f"{PREFIX}{name}", before)
         error = self._take(parameter, kind, text, is_same=is_stored and text == before)
         if text != before and is_stored and not is_hidden:
             hint = f"{hint}, was {before}".removeprefix(", ") if len(before) < _LONG else hint
-        return Field(name, label, text, hint, error, place)
+        return ArgumentField(name, label, text, hint, error, place)
 
     def _kind(self, parameter: Parameter) -> Any:
         if parameter.kind in (_LISTED, _NAMED):

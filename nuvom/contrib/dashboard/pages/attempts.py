@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import frame
@@ -33,7 +34,7 @@ _LEAST_SECS = 0.01  # below this, a scale of time says nothing
 _FRAME = re.compile(r'  File "(?P<path>[^"]*)", line \d+')
 
 
-class Bar(NamedTuple):
+class AttemptBar(NamedTuple):
     """An attempt: where it is drawn, in per cent of the width and in pixels."""
 
     x: float
@@ -53,10 +54,10 @@ class Timeline(NamedTuple):
         waits: Dashed lines: from, to in per cent; y in pixels.
         ticks: Grid lines: per cent, and the time there.
         text: The same in words.
-        left_out: How many earlier attempts are not drawn.
+        left_out: How many attempts are not drawn: earlier ones, and those that never started.
     """
 
-    bars: list[Bar]
+    bars: list[AttemptBar]
     waits: list[tuple[float, float, int]]
     ticks: list[tuple[float, str]]
     height: int
@@ -64,7 +65,7 @@ class Timeline(NamedTuple):
     left_out: int
 
 
-class _Span(NamedTuple):
+class _AttemptSpan(NamedTuple):
     start: float
     end: float
     kind: str
@@ -74,7 +75,7 @@ class _Span(NamedTuple):
 
 def timeline(visit: Visit, job: JobSnapshot, attempts: Sequence[Attempt]) -> Timeline | None:
     """Return the picture of a job's attempts; None if it has none whose times are known."""
-    spans = list(_spans(job, attempts, visit.now))
+    spans = list(_spans(job, attempts[_start_anew(attempts) :], visit.now))
     shown = spans[-_MOST:]
     if not shown:
         return None
@@ -95,28 +96,40 @@ def timeline(visit: Visit, job: JobSnapshot, attempts: Sequence[Attempt]) -> Tim
         before = one.end
     ticks = [(share(at), text) for at, text in _ticks(visit, start, last)]
     words = "; ".join(f"attempt {one.label}, {one.more}" for one in shown)
-    return Timeline(bars, waits, ticks, len(shown) * _ROW + 30, words, len(spans) - len(shown))
+    left_out = len(attempts) - sum(one.kind != "now" for one in shown)
+    return Timeline(bars, waits, ticks, len(shown) * _ROW + 30, words, left_out)
 
 
-def _spans(job: JobSnapshot, attempts: Sequence[Attempt], now: float) -> Iterator[_Span]:
+def _start_anew(attempts: Sequence[Attempt]) -> int:
+    """Return the place of the first attempt after somebody retried the job, which counts anew."""
+    place = 0
+    for at, (before, one) in enumerate(pairwise(attempts), 1):
+        is_given_back = before.outcome in ("released", "snoozed")
+        if one.number < before.number or (one.number == before.number and not is_given_back):
+            place = at
+    return place
+
+
+def _spans(job: JobSnapshot, attempts: Sequence[Attempt], now: float) -> Iterator[_AttemptSpan]:
     for one in attempts:
         start, end = one.started_at, one.finished_at
-        if end is None:
+        if start is None or end is None:
             continue
-        start = end if start is None else start
         is_fine = one.outcome == "success"
         kind = "ok" if is_fine or one.outcome in ("cancelled", "released", "snoozed") else ""
         word = one.outcome
         if one.error is not None and not is_fine:
             word = END_WORDS.get(one.error.type, one.error.type)
-        yield _Span(start, end, kind, f"{one.number} {word}", duration(max(0.0, end - start)))
+        yield _AttemptSpan(
+            start, end, kind, f"{one.number} {word}", duration(max(0.0, end - start))
+        )
     if job.status is JobStatus.RUNNING and job.claimed_at is not None:
         secs = max(0.0, now - job.claimed_at)
         label = f"{job.record.attempt} running"
-        yield _Span(job.claimed_at, max(now, job.claimed_at), "now", label, duration(secs))
+        yield _AttemptSpan(job.claimed_at, max(now, job.claimed_at), "now", label, duration(secs))
 
 
-def _bar(span: _Span, x: float, end: float, y: int) -> Bar:
+def _bar(span: _AttemptSpan, x: float, end: float, y: int) -> AttemptBar:
     width = max(end - x, _LEAST_SHARE)
     x = min(x, 100 - width)
     needed = _PER_CHAR * (len(span.label) + len(span.more) + 3)
@@ -127,7 +140,7 @@ def _bar(span: _Span, x: float, end: float, y: int) -> Bar:
     else:
         label_x, anchor = x - 1, "end"
     label = span.label.replace(" ", "\N{EN SPACE}", 1)
-    return Bar(x, round(width, 2), y, span.kind, label, span.more, round(label_x, 2), anchor)
+    return AttemptBar(x, round(width, 2), y, span.kind, label, span.more, round(label_x, 2), anchor)
 
 
 def _ticks(visit: Visit, start: float, end: float) -> Iterator[tuple[float, str]]:
@@ -151,7 +164,7 @@ def _ticks(visit: Visit, start: float, end: float) -> Iterator[tuple[float, str]
 # ---- tracebacks ----------------------------------------------------------------------------------
 
 
-class Part(NamedTuple):
+class TracePart(NamedTuple):
     """Lines of a traceback.
 
     Attributes:
@@ -163,24 +176,24 @@ class Part(NamedTuple):
     text: str
 
 
-def parts_of(traceback: str, root: Path) -> list[Part]:
+def parts_of(traceback: str, root: Path) -> list[TracePart]:
     """Return a traceback in parts; paths inside the project are written from its root."""
     here = f'  File "{root}{os.sep}'
-    found: list[Part] = []
+    found: list[TracePart] = []
     hot = -1
     for line in traceback.rstrip().split("\n"):
         is_frame = _FRAME.match(line)
         if is_frame:
             is_own = _is_own(is_frame["path"], root)
             hot = len(found) if is_own else hot
-            found.append(Part("own" if is_own else "lib", line.replace(here, '  File "', 1)))
+            found.append(TracePart("own" if is_own else "lib", line.replace(here, '  File "', 1)))
         elif line.startswith("    ") and found and found[-1].kind in ("own", "lib"):
-            found[-1] = Part(found[-1].kind, f"{found[-1].text}\n{line}")
+            found[-1] = TracePart(found[-1].kind, f"{found[-1].text}\n{line}")
         else:
             kind = "lib" if line.startswith(("Traceback", " ")) or not line.strip() else "end"
-            found.append(Part(kind, line))
+            found.append(TracePart(kind, line))
     if hot >= 0:
-        found[hot] = Part("hot", found[hot].text)
+        found[hot] = TracePart("hot", found[hot].text)
     return found
 
 

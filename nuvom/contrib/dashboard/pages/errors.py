@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import frame
-from nuvom.contrib.dashboard.pages.jobs import Typed, tokens_of, typed_search
+from nuvom.contrib.dashboard.pages.jobs import TypedSearch, tokens_of, typed_search
 from nuvom.contrib.dashboard.visit import Page
 from nuvom.core.record import JobRecord, JobSnapshot, StoredError
 from nuvom.core.text import mask_text
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from nuvom.contrib.dashboard.visit import Visit
     from nuvom.core.views import ErrorGroup
 
-_MOST_GROUPS = 200
+_MOST_GROUPS = 100
+_GROUPS_SECS = 1.0  # for which all tabs share them
 _MOST_EXAMPLES = 200  # failures of a group whose workers are counted
 _IDS = 6
 _BARS = 24
@@ -32,7 +33,7 @@ _MOSTLY = 0.8  # share of a group's jobs from which on one worker is named
 _SOON_SECS = 600.0
 
 
-class Row(NamedTuple):
+class GroupRow(NamedTuple):
     """A group of failures; ``bars`` are its newest ones over the time window."""
 
     group: ErrorGroup
@@ -40,7 +41,7 @@ class Row(NamedTuple):
     bars: list[int]
 
 
-class Share(NamedTuple):
+class WorkerShare(NamedTuple):
     """On which worker most failures of a group ran: a text around its id, or "" if unknown."""
 
     text: str = ""
@@ -48,23 +49,23 @@ class Share(NamedTuple):
     rest: str = ""
 
 
-class Detail(NamedTuple):
+class GroupDetail(NamedTuple):
     """What an open row shows: the end of a traceback, the newest jobs, and where they ran."""
 
     trace: str
     ids: list[str]
-    share: Share
+    share: WorkerShare
 
 
 def errors(visit: Visit) -> Page:
     """Show the groups that match ``?q=``; the one that ``?show=`` names is open."""
     typed, now = typed_search(visit), visit.now
-    groups = visit.inspector.error_groups(_MOST_GROUPS)
+    groups = groups_of(visit)
     search = Search(tuple(one for one in typed.search.conditions if one.name in _KNOWN))
     others = [one.text for one in typed.search.conditions if one.name not in _KNOWN]
     if others and not typed.error:
         error = f"Errors cannot be filtered by {', '.join(others)}."
-        typed = Typed(search, " ".join(others), error)
+        typed = TypedSearch(search, " ".join(others), error)
     found = [one for one in groups if search.fits(_as_job(one), now, dict)]
     found.sort(key=lambda one: (-one.count, -one.last_at))
     secs, label = frame.WINDOWS[frame.window(visit, "24h")]
@@ -74,7 +75,7 @@ def errors(visit: Visit) -> Page:
         {
             "typed": typed,
             "tokens": list(tokens_of(search)),
-            "rows": [Row(one, _word(one), _bars(one, now - secs, now)) for one in found],
+            "rows": [GroupRow(one, _word(one), _bars(one, now - secs, now)) for one in found],
             "jobs": sum(one.count for one in found),
             "first": _first(found),
             "window": frame.window(visit, "24h"),
@@ -82,9 +83,16 @@ def errors(visit: Visit) -> Page:
             "shown": shown,
             "detail": None if shown is None else _detail(visit, shown),
             "any": bool(groups),
+            "is_more": len(groups) == _MOST_GROUPS,
             "group_query": lambda one: Search().with_("error", one.fingerprint).text,
         },
     )
+
+
+def groups_of(visit: Visit) -> list[ErrorGroup]:
+    """Return the latest groups of failures."""
+    read = visit.inspector.error_groups
+    return visit.site.kept("groups", _GROUPS_SECS, lambda: read(_MOST_GROUPS))
 
 
 def _as_job(group: ErrorGroup) -> JobSnapshot:
@@ -121,7 +129,7 @@ def _first(groups: Sequence[ErrorGroup]) -> tuple[str, ErrorGroup] | None:
     return (word, groups[0]) if word else None
 
 
-def _detail(visit: Visit, group: ErrorGroup) -> Detail:
+def _detail(visit: Visit, group: ErrorGroup) -> GroupDetail:
     inspector = visit.inspector
     ids = inspector.failed_ids(group.fingerprint)
     try:
@@ -132,24 +140,24 @@ def _detail(visit: Visit, group: ErrorGroup) -> Detail:
     text = views.trace_text(data) if data else f"{group.type}: {mask_text(group.message)}"
     lines = text.replace(f"{visit.runtime.settings.root}{os.sep}", "").split("\n")
     head = "\n".join(lines[-_HEAD_LINES:])
-    return Detail(head, ids[:_IDS], _share(visit, ids[:_MOST_EXAMPLES], group))
+    return GroupDetail(head, ids[:_IDS], _share(visit, ids[:_MOST_EXAMPLES], group))
 
 
-def _share(visit: Visit, ids: Sequence[str], group: ErrorGroup) -> Share:
+def _share(visit: Visit, ids: Sequence[str], group: ErrorGroup) -> WorkerShare:
     """Return on which worker most of some failures ran, and how long it had been up before."""
     ran = Counter(filter(None, (_worker_of(visit, one) for one in ids)))
     workers = visit.inspector.workers()
     if not ran or (len(ran) == 1 and len(workers) <= 1):
-        return Share()
+        return WorkerShare()
     worker, count = ran.most_common(1)[0]
     if count < _MOSTLY * ran.total():
-        return Share(f"They ran on {len(ran)} workers.")
+        return WorkerShare(f"They ran on {len(ran)} workers.")
     text = f"{count} of {ran.total()} ran on worker"
     started = next((one.started_at for one in workers if one.id == worker), None)
     if started is None or not 0 <= group.first_at - started < _SOON_SECS:
-        return Share(text, worker, ".")
+        return WorkerShare(text, worker, ".")
     up = duration(group.first_at - started)
-    return Share(text, worker, f", which came up {up} before the first one.")
+    return WorkerShare(text, worker, f", which came up {up} before the first one.")
 
 
 def _worker_of(visit: Visit, job_id: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.responses import Response
 
-from nuvom.cli.calls import changes_of
+from nuvom.cli.project import changes_of
 from nuvom.contrib.dashboard import actions
 from nuvom.contrib.dashboard.pages.arguments import ArgumentForm
 from nuvom.contrib.dashboard.pages.attempts import parts_of, timeline
@@ -28,13 +28,13 @@ from nuvom.scheduler.record import fire_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuvom.contrib.dashboard.pages.attempts import Part
+    from nuvom.contrib.dashboard.pages.attempts import TracePart
     from nuvom.contrib.dashboard.visit import Visit
     from nuvom.core.record import Attempt, JobRecord, JobSnapshot
     from nuvom.discovery.entries import TaskEntry
 
 _SHOWN_CHARS = 65_536
-_SHORT_CHARS = 120  # of a value that is written in one line
+_SHORT = 120  # of a value that is written in one line
 _HEX_BYTES = 24
 _RUNS = 50
 _IMPORTS = (  # what the representations of values need
@@ -44,7 +44,7 @@ _IMPORTS = (  # what the representations of values need
 )
 
 
-class Shown(NamedTuple):
+class ShownValue(NamedTuple):
     """A value as text.
 
     Attributes:
@@ -56,14 +56,19 @@ class Shown(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Why an attempt failed: its number, the type, and the traceback in parts."""
+    """Why an attempt failed: its number, the type, and the traceback in parts.
+
+    Attributes:
+        epoch: Tells it from attempts of the same number, before somebody retried the job.
+    """
 
     number: int
+    epoch: int
     word: str
-    parts: list[Part]
+    parts: list[TracePart]
 
 
-class Runs(NamedTuple):
+class LastRuns(NamedTuple):
     """The last runs of a task: how many ended how, the median of their time, and each time."""
 
     total: int
@@ -177,14 +182,15 @@ def _traces(visit: Visit, found: JobSnapshot, attempts: list[Attempt]) -> Iterat
     failed = [one for one in attempts if one.error is not None]
     if not failed and found.error is not None and found.status is not JobStatus.PARKED:
         text = views.trace_text(views.error_data(found.error, traceback=True) or {})
-        yield Trace(found.record.attempt, found.error.type, parts_of(text, root))
+        yield Trace(found.record.attempt, 0, found.error.type, parts_of(text, root))
     for one in reversed(failed):
         data = views.error_data(one.error, traceback=True) or {}
         word = views.END_WORDS.get(data["type"], data["type"])
-        yield Trace(one.number, word, parts_of(views.trace_text(data), root))
+        parts = parts_of(views.trace_text(data), root)
+        yield Trace(one.number, one.lease_epoch, word, parts)
 
 
-def _arguments(visit: Visit, record: JobRecord) -> tuple[list[tuple[str, Shown]], str]:
+def _arguments(visit: Visit, record: JobRecord) -> tuple[list[tuple[str, ShownValue]], str]:
     """Return the arguments by name, and why they cannot be read."""
     try:
         named = visit.inspector.named_arguments(record)
@@ -193,16 +199,16 @@ def _arguments(visit: Visit, record: JobRecord) -> tuple[list[tuple[str, Shown]]
     return [(name, _shown(value)) for name, value in named.items()], ""
 
 
-def _shown(value: Any) -> Shown:
+def _shown(value: Any) -> ShownValue:
     """Return the beginning of a value as JSON, in one line if it is short."""
     plain = _plain(value)
     encoder = json.JSONEncoder(ensure_ascii=False, indent=2)
     text, pieces = "", encoder.iterencode(plain)
     while len(text) <= _SHOWN_CHARS and (piece := "".join(islice(pieces, 1000))):
         text += piece
-    if len(text) <= _SHORT_CHARS:
-        text = json.dumps(plain, ensure_ascii=False)
-    return Shown(text[:_SHOWN_CHARS], len(text) > _SHOWN_CHARS)
+    if len(text) <= _SHOWN_CHARS and len(short := json.dumps(plain, ensure_ascii=False)) <= _SHORT:
+        text = short
+    return ShownValue(text[:_SHOWN_CHARS], len(text) > _SHOWN_CHARS)
 
 
 def _plain(value: Any) -> Any:
@@ -232,12 +238,14 @@ def _waited(record: JobRecord, attempts: list[Attempt]) -> float | None:
     return None if started_at is None else max(0.0, started_at - record.created_at)
 
 
-def _runs(visit: Visit, record: JobRecord) -> Runs:
+def _runs(visit: Visit, record: JobRecord) -> LastRuns:
     found = visit.inspector.page(statuses=FINAL, task=record.func_name, limit=_RUNS)
     taken = [views.took(*views.job_times(one)) for one in reversed(found)]
     secs = [one for one in taken if one is not None]
     counts = [(str(word), sum(one.status is word for one in found)) for word in JobStatus]
-    return Runs(len(found), [one for one in counts if one[1]], median(secs) if secs else None, secs)
+    return LastRuns(
+        len(found), [one for one in counts if one[1]], median(secs) if secs else None, secs
+    )
 
 
 def _python(visit: Visit, record: JobRecord, entry: TaskEntry | None) -> str:

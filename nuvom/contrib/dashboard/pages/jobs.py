@@ -23,6 +23,7 @@ _USUAL_SIZE = 50
 _MOST_BYTES = 65_536  # of arguments that a list shows the beginning of
 _MOST_COUNTED = 10_000
 _COUNTING_SECS = 2.0
+_COUNTS_SECS = 1.0  # for which all tabs share the counts of statuses
 
 ALLOWED = {
     "retry": RETRYABLE,
@@ -32,7 +33,7 @@ ALLOWED = {
 """In which statuses each action can be done to a job."""
 
 
-class Row(NamedTuple):
+class JobRow(NamedTuple):
     """A job in the list."""
 
     job: JobSnapshot
@@ -42,7 +43,7 @@ class Row(NamedTuple):
     can: tuple[str, ...]
 
 
-class Tab(NamedTuple):
+class StatusTab(NamedTuple):
     """A status above the list: how many jobs have it, and the search for them."""
 
     word: str
@@ -51,7 +52,7 @@ class Tab(NamedTuple):
     is_current: bool
 
 
-class Typed(NamedTuple):
+class TypedSearch(NamedTuple):
     """What stands in the search box.
 
     Attributes:
@@ -65,7 +66,7 @@ class Typed(NamedTuple):
     error: str = ""
 
 
-def typed_search(visit: Visit) -> Typed:
+def typed_search(visit: Visit) -> TypedSearch:
     """Return the search of the address.
 
     ``q`` may be there twice: the search so far, and what was added in the box. If that makes no
@@ -73,13 +74,15 @@ def typed_search(visit: Visit) -> Typed:
     """
     parts = [one for one in visit.request.query_params.getlist("q") if one.strip()]
     try:
-        return Typed(parse_search(" ".join(parts)))
+        return TypedSearch(parse_search(" ".join(parts)))
     except InvalidSearch as error:
         wrong = error
     try:
-        return Typed(parse_search(" ".join(parts[:-1])), parts[-1], f"{wrong.what} {wrong.fix}")
+        return TypedSearch(
+            parse_search(" ".join(parts[:-1])), parts[-1], f"{wrong.what} {wrong.fix}"
+        )
     except InvalidSearch:
-        return Typed(Search(), " ".join(parts), f"{wrong.what} {wrong.fix}")
+        return TypedSearch(Search(), " ".join(parts), f"{wrong.what} {wrong.fix}")
 
 
 def jobs(visit: Visit) -> Page:
@@ -88,18 +91,20 @@ def jobs(visit: Visit) -> Page:
     search, size, now = typed.search, _size(visit), visit.now
     found = inspector.search(search, before=visit.asked("before") or None, limit=size)
     rows = [row_of(inspector, one, now) for one in found.jobs]
+    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts)
     here = {"q": search.text, "size": visit.asked("size"), "compact": visit.asked("compact")}
     return Page(
         "jobs.html",
         {
             "typed": typed,
             "tokens": list(tokens_of(search)),
-            "tabs": list(_tabs(search, inspector.status_counts())),
+            "tabs": list(_tabs(search, counts)),
             "rows": rows,
             "found": found,
             "here": here,
             "size": size,
             "sizes": SIZES,
+            "number": _number(search, counts),
             "is_whole": found.next_before is None and not visit.asked("before"),
             "wider": Search(search.conditions[:-1]).text if search.conditions else None,
         },
@@ -135,12 +140,12 @@ def matching(inspector: Inspector, search: Search) -> Iterator[JobSnapshot]:
             return
 
 
-def row_of(inspector: Inspector, job: JobSnapshot, now: float) -> Row:
+def row_of(inspector: Inspector, job: JobSnapshot, now: float) -> JobRow:
     """Return a job as the list shows it."""
     can = tuple(action for action, statuses in ALLOWED.items() if job.status in statuses)
     started_at, finished_at = views.job_times(job)
     taken = views.took(started_at, now if job.status is JobStatus.RUNNING else finished_at)
-    return Row(job, views.status_badge(job, now), arguments_of(inspector, job), taken, can)
+    return JobRow(job, views.status_badge(job, now), arguments_of(inspector, job), taken, can)
 
 
 def arguments_of(inspector: Inspector, job: JobSnapshot) -> str:
@@ -168,15 +173,23 @@ def tokens_of(search: Search) -> Iterator[tuple[str, str, str]]:
         yield name, one.text[len(name) :], search.without(one).text
 
 
-def _tabs(search: Search, counts: dict[JobStatus, Count]) -> Iterator[Tab]:
+def _tabs(search: Search, counts: dict[JobStatus, Count]) -> Iterator[StatusTab]:
     current = search.values("status")
     n, is_more = sum(one.n for one in counts.values()), any(one.is_more for one in counts.values())
-    yield Tab("All", _counted(n, is_more=is_more), search.without("status").text, not current)
+    yield StatusTab("All", _counted(n, is_more=is_more), search.without("status").text, not current)
     for status in JobStatus:
         count = counts.get(status)
         shown = "" if count is None else _counted(count.n, is_more=count.is_more)
         q = search.with_("status", status).text
-        yield Tab(str(status), shown, q, status in current)
+        yield StatusTab(str(status), shown, q, status in current)
+
+
+def _number(search: Search, counts: dict[JobStatus, Count]) -> str:
+    """Return how many jobs match, if that needs no look at them; else ""."""
+    if not counts or any(one.name != "status" for one in search.conditions):
+        return ""
+    found = [counts[one] for one in search.statuses]
+    return _counted(sum(one.n for one in found), is_more=any(one.is_more for one in found))
 
 
 def _counted(n: int, *, is_more: bool) -> str:

@@ -223,7 +223,7 @@ def _button(visit: Visit, check: Check) -> dict[str, str]:
         return {"button": "Resume", "post": f"/queues/{name}/resume"}
     if check.kind in _JOBS:
         status, of = _JOBS[check.kind]
-        wanted = {"status": status, **({of: name} if of else {})}
+        wanted = {"status": status, **({of: name} if of and name else {})}
         return {"button": "Show jobs", "path": frame.jobs(visit, **wanted)}
     if check.kind in ("silent", "other_code"):
         return {"button": "Show worker", "path": visit.url(f"/workers/{name}")}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import actions, frame
 from nuvom.contrib.dashboard.pages.arguments import ArgumentForm
+from nuvom.contrib.dashboard.pages.errors import groups_of
 from nuvom.contrib.dashboard.pages.jobs import condition, row_of
 from nuvom.contrib.dashboard.pages.overview import Figure
 from nuvom.contrib.dashboard.visit import Done, Page
@@ -30,7 +31,7 @@ _MOST_LOOKED_FOR = 500  # tasks whose newest job is looked for
 _RECENT = 10
 
 
-class Figures(NamedTuple):
+class TaskFigures(NamedTuple):
     """How a task does in a time window; times in seconds, None if unknown."""
 
     ended: int
@@ -49,7 +50,7 @@ class Figures(NamedTuple):
         return f"{share:.0f} %" if share in (0, 100) else f"{share:.2g} %"
 
 
-class Row(NamedTuple):
+class TaskRow(NamedTuple):
     """A task in the list.
 
     Attributes:
@@ -59,7 +60,7 @@ class Row(NamedTuple):
 
     name: str
     entry: TaskEntry | None
-    figures: Figures
+    figures: TaskFigures
     last_at: float | None
     queue: str
 
@@ -70,7 +71,7 @@ def tasks(visit: Visit) -> Page:
     entries = tasks_or_nothing(visit.runtime.settings.manifest_file)
     rows, known = _history(visit), by_any_name(entries)
     named = {one.task for one in rows} | inspector.parked_tasks().keys()
-    named |= {one.func_name for one in inspector.error_groups()}
+    named |= {one.func_name for one in groups_of(visit)}
     others = sorted(named - known.keys() - {""})
     shown = [(one.name, one) for one in entries] + [(name, None) for name in others]
     return Page(
@@ -162,23 +163,23 @@ def _history(visit: Visit) -> list[Rollup]:
 
 def _row(
     visit: Visit, rows: Sequence[Rollup], name: str, entry: TaskEntry | None, *, look: bool
-) -> Row:
+) -> TaskRow:
     newest = visit.inspector.page(task=name, limit=1) if look else ()
     last_at = newest[0].record.created_at if newest else None
     queue = newest[0].record.queue if newest else ""
     if entry is not None:
         queue = str(entry.options.get("queue", "")) or queue or "default"
-    return Row(name, entry, _figures(rows, name), last_at, queue)
+    return TaskRow(name, entry, _figures(rows, name), last_at, queue)
 
 
-def _figures(rows: Sequence[Rollup], name: str) -> Figures:
+def _figures(rows: Sequence[Rollup], name: str) -> TaskFigures:
     ended = total(rows, _ENDED, task=name)
     found = [percentile(rows, share, kinds=_ENDED, task=name) for share in (0.5, 0.95, 0.99)]
     bad, retried = total(rows, _BAD, task=name), total(rows, ("retried",), task=name)
-    return Figures(ended, bad, retried, *found)
+    return TaskFigures(ended, bad, retried, *found)
 
 
-def _shown_figures(found: Figures, label: str) -> Iterator[Figure]:
+def _shown_figures(found: TaskFigures, label: str) -> Iterator[Figure]:
     """Yield the figures of a task; counts are of jobs, times of the attempts that ended them."""
     retried = plural(found.retried, "attempt")
     yield Figure(f"Ended, {label}", f"{found.ended:,}", "", f"{retried} tried again")

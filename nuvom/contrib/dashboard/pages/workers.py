@@ -12,7 +12,7 @@ from nuvom.core.record import JobStatus
 from nuvom.core.views import beat_secs
 from nuvom.errors import WorkerNotFound, plural
 from nuvom.inspection import figures
-from nuvom.inspection.formats import duration
+from nuvom.inspection.formats import duration, rate_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +49,8 @@ class Row(NamedTuple):
     more: int
     height: int
     cells: list[tuple[float, float, str]]
-    other: str
-    beat: float
+    other: str = ""
+    beat: float = 0.0
 
     @property
     def is_silent(self) -> bool:
@@ -96,10 +96,12 @@ def _rows(visit: Visit, found: Sequence[WorkerInfo], most: int) -> list[Row]:
         is_slow = usual.is_slow(job.record.func_name, secs)
         running.setdefault(job.worker or "", []).append(Running(job, secs, is_slow))
     other = inspector.other_code()
-    return [_row(visit, one, running.get(one.id, []), other.get(one.id, ""), most) for one in found]
+    beat = beat_secs(visit.runtime.settings.lease_secs)
+    rows = [_row(one, running.get(one.id, []), most) for one in found]
+    return [row._replace(other=other.get(row.worker.id, ""), beat=beat) for row in rows]
 
 
-def _row(visit: Visit, one: WorkerInfo, jobs: list[Running], other: str, most: int) -> Row:
+def _row(one: WorkerInfo, jobs: list[Running], most: int) -> Row:
     jobs.sort(key=lambda running: running.secs, reverse=True)
     if one.state == "silent":
         kinds = ["x"] * one.slots
@@ -107,9 +109,7 @@ def _row(visit: Visit, one: WorkerInfo, jobs: list[Running], other: str, most: i
         busy = max(one.running, len(jobs))
         slow = sum(running.is_slow for running in jobs)
         kinds = ["o"] * slow + ["b"] * (busy - slow) + [""] * (one.slots - busy)
-    height, cells = charts.cells(kinds)
-    beat = beat_secs(visit.runtime.settings.lease_secs)
-    return Row(one, jobs[:most], max(0, len(jobs) - most), height, cells, other, beat)
+    return Row(one, jobs[:most], max(0, len(jobs) - most), *charts.cells(kinds))
 
 
 def _figures(visit: Visit, found: Sequence[WorkerInfo], rows: Sequence[Row]) -> list[Figure]:
@@ -117,7 +117,7 @@ def _figures(visit: Visit, found: Sequence[WorkerInfo], rows: Sequence[Row]) -> 
     silent, slots = len(found) - len(living), sum(one.slots for one in living)
     busy = sum(one.running for one in living)
     longest = max((one for row in rows for one in row.jobs), key=lambda one: one.secs, default=None)
-    rate = f"{figures.per_min(readings.recent(visit)):,.0f}"
+    rate = rate_text(figures.per_min(readings.recent(visit).minutes, visit.now))
     quiet = sum(one.state != "alive" for one in living)
     states = [f"{silent} silent"] * bool(silent) + [f"{quiet} not taking jobs"] * bool(quiet)
     keeps = visit.inspector.keeps_history

@@ -59,7 +59,8 @@
   // At most one read at a time; what changes meanwhile is read after it.
   const follow = async () => {
     page.missed = true;
-    if (!isWanted() || document.hidden) return;
+    // What a form has led to has no address of its own.
+    if (!isWanted() || document.hidden || one("[data-still]")) return;
     if (page.busy) return void (page.again = true);
     page.busy = true;
     page.again = false;

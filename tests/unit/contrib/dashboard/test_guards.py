@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.routing import Route
 
+import nuvom
+from nuvom.contrib.dashboard import app
 from nuvom.contrib.dashboard.access import ACTIONS
 from nuvom.contrib.dashboard.api.endpoints import ENDPOINTS
-from nuvom.contrib.dashboard.app import POSTS, asgi, routes
+from nuvom.contrib.dashboard.app import POSTS, asgi, build, routes
 from nuvom.contrib.dashboard.guards import POLICY
 from nuvom.core.views import AuditEntry
+from nuvom.runtime import use_runtime
 from tests.unit.contrib.dashboard.conftest import ORIGIN, Browser, Dashboard
 
 PROGRAM = {"Content-Type": "application/json"}
@@ -81,10 +87,6 @@ def test_each_action_has_to_be_granted_by_name(dashboard: Dashboard, right: str)
             assert not {one.action for one in audited(dashboard)} - {right}
 
 
-async def allowed(_: object) -> str:
-    return "all"
-
-
 def test_access_may_be_a_coroutine_and_is_asked_each_time(dashboard: Dashboard) -> None:
     seen = []
 
@@ -92,8 +94,7 @@ def test_access_may_be_a_coroutine_and_is_asked_each_time(dashboard: Dashboard) 
         seen.append(request.url.path)
         return "read_only"
 
-    browser = Browser(dashboard.app)
-    browser.app._access = access
+    browser = Browser(build(dashboard.site, access))
     for path in ("/queues", "/queues", "/api/v1/queues", "/healthz"):
         assert browser.get(path).status_code == 200
     assert seen == ["/queues", "/queues", "/api/v1/queues", "/healthz"]
@@ -253,3 +254,65 @@ def test_a_lost_store_is_told_clearly(dashboard: Dashboard) -> None:
     assert {"code", "message", "hint"} == set(data.json())
     assert dashboard.get("/readyz").text == "not ok\n"
     assert dashboard.get("/healthz").text == "ok\n"
+
+
+# ---- mounted in an application ------------------------------------------------------------------
+
+
+def test_it_works_below_the_place_where_it_is_mounted(dashboard: Dashboard) -> None:
+    outer = FastAPI()
+    outer.mount("/nuvom", dashboard.app)
+    browser = Browser(outer)
+    page = browser.get("/nuvom/queues")
+    places = set(re.findall(r'(?:href|action|src)="(/[^"]*)"', page.text))
+    assert places
+    assert all(place.startswith("/nuvom/") for place in places)
+    (cookie,) = page.headers.get_list("set-cookie")
+    assert "Path=/nuvom" in cookie.split("; ")
+    form = {"csrf": browser.cookies["nuvom_csrf"], "next": "/nuvom/queues"}
+    answer = browser.request("POST", "/nuvom/queues/mail/pause", data=form, headers=GENUINE)
+    assert answer.headers["location"] == "/nuvom/queues"
+    assert "is paused:" in browser.get("/nuvom/queues").text
+    elsewhere = {**form, "next": "/admin"}
+    answer = browser.request("POST", "/nuvom/queues/mail/resume", data=elsewhere, headers=GENUINE)
+    assert answer.headers["location"] == "/nuvom/"
+    assert browser.get("/nuvom/nowhere").status_code == 404
+    assert browser.get("/nuvom/openapi.json").json()["servers"] == [{"url": "/nuvom"}]
+
+
+def test_the_project_is_found_with_the_first_request(dashboard: Dashboard) -> None:
+    before = use_runtime(None)
+    try:
+        browser = Browser(
+            nuvom.dashboard.asgi(access=lambda _: "read_only", hosts=["Shop.example"])
+        )
+        use_runtime(dashboard.runtime)
+        assert browser.get("/queues", headers={"Host": "shop.example"}).status_code == 200
+        assert browser.get("/queues", headers={"Host": "shop.test"}).status_code == 421
+    finally:
+        use_runtime(before)
+
+
+def test_the_user_of_the_application_is_in_the_record(dashboard: Dashboard) -> None:
+    class User:
+        is_authenticated, display_name = True, "ann"
+
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        await dashboard.app({**scope, "user": User()}, receive, send)
+
+    Browser(outer).post("/queues/mail/pause")
+    assert [one.actor for one in audited(dashboard)] == ["ann"]
+
+
+# ---- what templates may not do ------------------------------------------------------------------
+
+
+def test_nothing_from_the_store_is_taken_for_html() -> None:
+    folder = Path(app.__file__).parent
+    files = [*folder.rglob("*.py"), *folder.rglob("*.html")]
+    assert len(files) > 20
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\|\s*safe\b|Markup\(|autoescape\s*(=\s*)?(false|False)", text), path
+        if path.suffix == ".html":  # the policy would forbid them, and a browser test would fail
+            assert not re.search(r'<script(?![^>]* src=)|<style|\son[a-z]+="|\sstyle=', text), path
