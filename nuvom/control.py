@@ -101,8 +101,15 @@ class Control:
         return done
 
     def discard_seen(self, seen: Sequence[JobSnapshot]) -> list[bool]:
-        """Remove ended jobs, each only if it is still as it was seen; return which were."""
-        return [self._is_unchanged(one) and self.discard(one.record.id) for one in seen]
+        """Remove ended jobs, each only if it is still as it was seen; return which were.
+
+        Raises: CapabilityMissing: as ``discard``.
+        """
+        self._require_shared()
+        return [
+            one.status.is_final and self._is_unchanged(one) and self._results.forget(one.record.id)
+            for one in seen
+        ]
 
     def _change_seen(
         self,
@@ -199,11 +206,14 @@ class Control:
 
         Raises: CapabilityMissing: queue and results are separate, so one of them would keep it.
         """
+        self._require_shared()
+        snapshot = self._leased.get(job_id)
+        return snapshot is not None and snapshot.status.is_final and self._results.forget(job_id)
+
+    def _require_shared(self) -> None:
         if not self.is_shared:
             reason = "it can only remove jobs together with their results in one store"
             raise self._missing("discard", reason)
-        snapshot = self._leased.get(job_id)
-        return snapshot is not None and snapshot.status.is_final and self._results.forget(job_id)
 
     def pause(self, queue: str, by: str) -> None:
         """Keep jobs of ``queue`` from starting until it is resumed."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from nuvom.config.settings import Settings
     from nuvom.core.record import JobSnapshot
+    from nuvom.core.views import WorkerInfo
+    from nuvom.discovery.entries import TaskEntry
     from nuvom.inspection.inspector import Inspector
 
 
@@ -83,22 +85,31 @@ def _around(
         yield Obstacle(True, f"It is due {ago(record.run_at, now)}.")
     if not inspector.sees_processes:
         return
+    known = by_any_name(tasks_or_nothing(settings.manifest_file))
     serving = [one for one in inspector.workers() if not one.queues or name in one.queues]
     alive = [one for one in serving if one.state == "alive"]
     if not alive:
         yield Obstacle(True, f"No worker serves queue {name}.", "Start one: nuvom runworker")
     else:
         yield Obstacle(False, f"{plural(len(alive), 'worker')} {_serve(len(alive))} queue {name}.")
-        slots = sum(one.slots + one.async_slots + one.processes for one in alive)
+        entry = known.get(record.func_name)
+        slots = sum(_slots_for(entry, one) for one in alive)
         free = slots - sum(one.running for one in alive)
         yield Obstacle(free <= 0, f"{max(0, free):,} of {plural(slots, 'slot')} are free.")
-    known = by_any_name(tasks_or_nothing(settings.manifest_file))
     if record.func_name in known:
         yield Obstacle(False, "Its task is in the manifest.")
     else:
         yield Obstacle(
             True, "Its task is not in the manifest.", "Read the code again: nuvom discover tasks"
         )
+
+
+def _slots_for(entry: TaskEntry | None, worker: WorkerInfo) -> int:
+    """Return how many slots the lane has in which a worker runs a task."""
+    if entry is not None and entry.is_async:
+        return worker.async_slots
+    is_apart = entry is not None and entry.options.get("isolation") == "process"
+    return worker.processes if is_apart else worker.slots
 
 
 def _serve(count: int) -> str:

@@ -293,13 +293,17 @@ def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
             text = f"{name} falls behind: its oldest job has waited for {duration(waited)}"
             yield _of_queue(name, "behind", text, "Start more workers, or give them more threads.")
         if stats.dead:
-            text = f"{_jobs(stats, 'dead')} DEAD on {name}: workers died while running it"
+            text = f"{_jobs(stats, 'dead')} on {name} {_are(stats.dead)} DEAD: their workers died"
             yield _of_queue(name, "dead", text, "See: nuvom errors")
 
 
 def _jobs(stats: QueueStats, name: str) -> str:
     """Return a count of a queue, which may have stopped early."""
     return f"{'over ' * (name in stats.at_least)}{plural(getattr(stats, name), 'job')}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _of_queue(queue: str, kind: str, text: str, fix: str) -> Check:
@@ -333,7 +337,7 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
         for example in inspector.page(statuses=[JobStatus.PARKED], task=task, limit=1):
             reason = inspector.why(example)
             if reason is not None:
-                text = f"{plural(count, 'job')} of {task} PARKED: {reason.text}"
+                text = f"{plural(count, 'job')} of {task} {_are(count)} PARKED: {reason.text}"
                 yield Check("parked", "fail", text, reason.fix, kind="parked", subject=task)
     more = found[_SHOWN_PARKED:]
     if more:

@@ -108,7 +108,7 @@ def test_jobs_that_no_worker_knows_fail_by_name(tasks: Path, drain: Callable[[],
     (tasks / "tasks.py").write_text("")
     drain()
     reason = 'a worker could not run it: No task is named "tasks.add"'
-    assert doctor("parked") == (7, "fail", f"1 job of tasks.add PARKED: {reason}")
+    assert doctor("parked") == (7, "fail", f"1 job of tasks.add is PARKED: {reason}")
 
 
 def test_pending_jobs_are_compared_with_the_signatures_of_today(tasks: Path) -> None:

@@ -14,7 +14,6 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,19 +22,16 @@ from nuvom.config.sources import load
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import timed_id
 from nuvom.core.outcome import Settlement
-from nuvom.core.record import JobRecord, JobStatus, StoredError
-from nuvom.core.views import failure_group
+from nuvom.core.record import Attempt, JobRecord, JobStatus, StoredError
 from nuvom.discovery.manifest import write_manifest
 from nuvom.discovery.scan import scan
 from nuvom.queue_backends.leased import LeasedJobQueue
-from nuvom.queue_backends.sqlite import schema
-from nuvom.queue_backends.sqlite.hot import LARGE_BYTES
 from nuvom.queue_backends.sqlite.queue import SQLiteJobQueue
+from tests.lab.past import PastJob, write
 
 DAY = 86_400.0
 SPAN = 30 * DAY
 GROUPS = 300
-CHUNK = 20_000
 QUEUES = ("default", "mail", "billing", "images", "reports", "search")
 TASKS = {
     "shop.mail": ("send_receipt", "send_newsletter", "remind", "unsubscribe"),
@@ -72,31 +68,7 @@ MIXED = {
     "ready": 0.06,
 }
 MIXTURES = {"mixed": MIXED, "ready": {"ready": 1.0}}
-_CODES = {
-    "SUCCESS": schema.SUCCESS,
-    "FAILED": schema.FAILED,
-    "DEAD": schema.DEAD,
-    "CANCELLED": schema.CANCELLED,
-    "PARKED": schema.PARKED,
-    "scheduled": schema.SCHEDULED,
-    "retrying": schema.SCHEDULED,
-    "ready": schema.READY,
-}
-_INSERT = """INSERT INTO jobs (seq, id, status, queue, priority, task, created_at, run_at, attempt,
-    deliveries, lease_epoch, owner, started_at, finished_at, error_fp, record, result, error)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_ATTEMPT = """INSERT INTO attempts (seq, number, outcome, lease_epoch, worker, started_at,
-    finished_at, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _PAUSE = "INSERT OR IGNORE INTO queues (name, paused_by, paused_at) VALUES ('reports', 'ada', ?)"
-
-
-class Made(NamedTuple):
-    """A job and what became of it: a status, or what a waiting one waits for."""
-
-    record: JobRecord
-    end: str
-    error: StoredError | None
-    worker: str
 
 
 def make_project(folder: Path) -> Settings:
@@ -120,7 +92,7 @@ def _queue_of(module: str) -> str:
     return last if last in QUEUES else "default"
 
 
-def made(count: int, mixture: str = "mixed", *, now: float | None = None) -> Iterator[Made]:
+def made(count: int, mixture: str = "mixed", *, now: float | None = None) -> Iterator[PastJob]:
     """Yield jobs of the past month, oldest first, equal for equal arguments."""
     now = SYSTEM_CLOCK.now() if now is None else now
     rng = random.Random(18)
@@ -151,7 +123,43 @@ def made(count: int, mixture: str = "mixed", *, now: float | None = None) -> Ite
             max_retries=3,
             tags=("weekly",) if number % 50 == 0 else (),
         )
-        yield Made(record, end, error, workers[number % 4])
+        yield _past_job(record, end, error, number, workers[number % 4])
+
+
+def _past_job(
+    record: JobRecord, end: str, error: StoredError | None, number: int, worker: str
+) -> PastJob:
+    if end in ("ready", "scheduled"):
+        return PastJob(record, end)
+    ended_at = record.created_at + 3.0
+    if end in ("CANCELLED", "PARKED"):
+        return PastJob(record, end, finished_at=ended_at)
+    past = []
+    runs = {"FAILED": 4, "DEAD": 3, "retrying": 1 + number % 3}.get(end, 0)
+    for one in range(1, runs + 1):
+        outcome = "lost" if end == "DEAD" else "failure" if one == 4 else "retry"
+        at = record.created_at + one * 0.5
+        past.append(
+            Attempt(
+                number=one,
+                outcome=outcome,
+                lease_epoch=one,
+                worker=worker,
+                started_at=at,
+                finished_at=at + 0.5,
+                error=error,
+            )
+        )
+    return PastJob(
+        record,
+        end,
+        tuple(past),
+        started_at=ended_at - number % 900 / 300,
+        finished_at=ended_at,
+        worker=worker,
+        result=b"\x05" if end == "SUCCESS" else None,
+        error=error,
+    )
 
 
 def _error_of(number: int) -> tuple[str, StoredError]:
@@ -178,42 +186,10 @@ def fill_sqlite(settings: Settings, count: int, mixture: str = "mixed") -> None:
         queue.store.db.open()
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(_PAUSE, (SYSTEM_CLOCK.now() - DAY,))
-        numbered = enumerate(made(count, mixture), 1)
-        while chunk := list(itertools.islice(numbered, CHUNK)):
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(_INSERT, (_row(seq, one) for seq, one in chunk))
-                attempts = (row for seq, one in chunk for row in _attempts(seq, one))
-                connection.executemany(_ATTEMPT, attempts)
+        write(connection, made(count, mixture))
     finally:
         connection.close()
         queue.stop()
-
-
-def _row(seq: int, one: Made) -> tuple[Any, ...]:
-    record, end, error, worker = one
-    has_ended = end in ("SUCCESS", "FAILED", "DEAD", "CANCELLED", "PARKED")
-    attempt = {"SUCCESS": 1, "FAILED": 4, "DEAD": 3, "retrying": 1 + seq % 3}.get(end, 0)
-    finished_at = record.created_at + 3.0 if has_ended or attempt else None
-    started_at = record.created_at + 3.0 - seq % 900 / 300 if attempt else None
-    data = record.encode()
-    assert len(data) <= LARGE_BYTES
-    fingerprint = failure_group(end, record.func_name, error) if end in ("FAILED", "DEAD") else None
-    return (
-        *(seq, record.id, _CODES[end], record.queue, record.priority, record.func_name),
-        *(record.created_at, record.run_at, attempt, attempt, attempt),
-        *(worker if attempt else None, started_at, finished_at, fingerprint, data),
-        *(b"\x05" if end == "SUCCESS" else None, schema.encode_error(error)),
-    )
-
-
-def _attempts(seq: int, one: Made) -> Iterator[tuple[Any, ...]]:
-    if one.error is None:
-        return
-    started_at = one.record.created_at
-    error = schema.encode_error(one.error)
-    for number in range(1, 2 if one.end == "retrying" else 4):
-        yield (seq, number, "retry", number, one.worker, started_at, started_at + 1.0, error)
 
 
 def fill(queue: LeasedJobQueue, count: int, mixture: str = "mixed") -> None:
@@ -228,7 +204,7 @@ def fill(queue: LeasedJobQueue, count: int, mixture: str = "mixed") -> None:
         queue.enqueue_many(one.record for one in chunk if one.end in later)
 
 
-def _settlement(claimed: JobRecord, one: Made) -> Settlement:
+def _settlement(claimed: JobRecord, one: PastJob) -> Settlement:
     is_over = one.end != "retrying"
     return Settlement(
         claimed,

@@ -24,7 +24,7 @@ from nuvom.errors import (
     WorkerNotFound,
     plural,
 )
-from nuvom.inspection.search import parse_search
+from nuvom.inspection.search import Found, parse_search
 from nuvom.inspection.views import short_id
 from nuvom.scheduler.schedule import Schedule
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHUNK = 1000
+_THE_END = Found([], None, is_partial=False, looked_at=0)
 _PAUSE_SECS = 0.05  # between two chunks, for the workers to write
 _MOST_TARGET = 200  # characters of a target that the audit keeps
 
@@ -102,7 +103,7 @@ def perform_on(
     try:
         for chunk in chunks:
             tally.add(chunk, act)
-            if len(chunk) == CHUNK:
+            if len(chunk) >= CHUNK:
                 SYSTEM_CLOCK.sleep(_PAUSE_SECS)
         note = "" if tally.error is None else tally.error.what
     finally:  # what was done is recorded, even if the rest could not be found
@@ -247,13 +248,18 @@ def _change_matching(visit: Visit, do: str) -> AuditEntry:
 
 def _matching(visit: Visit, search: Search, newest: JobSnapshot) -> Iterator[list[JobSnapshot]]:
     """Yield the jobs that match, from ``newest`` on back."""
-    inspector, before = visit.inspector, newest.record.id
-    if search.fits(newest, visit.now, lambda: inspector.named_arguments(newest.record)):
-        yield [newest]
-    while before:
-        found = inspector.search(search, before=before, limit=CHUNK)
-        yield found.jobs
-        before = found.next_before or ""
+    inspector = visit.inspector
+
+    def behind(before: str) -> Found:
+        return inspector.search(search, before=before, limit=CHUNK)
+
+    fits = search.fits(newest, visit.now, lambda: inspector.named_arguments(newest.record))
+    page, jobs = behind(newest.record.id), [newest] if fits else []
+    while jobs or page.jobs or page.next_before:
+        # Look behind a job before it may be gone: the place in the list is that job's.
+        following = behind(page.next_before) if page.next_before else _THE_END
+        yield [*jobs, *page.jobs]
+        page, jobs = following, []
 
 
 def _found(visit: Visit, job_id: str) -> JobSnapshot | None:

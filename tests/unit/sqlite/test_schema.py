@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.queue_backends.sqlite import hot, reads, rows, schema, totals
+from nuvom.queue_backends.sqlite import hot, reads, rollups, rows, schema
 from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.schema import is_prepared, prepare
 
@@ -108,8 +108,8 @@ HOT = {
     "has ready, due": (reads._HAS_READY, "jobs_scheduled (run_at<?)"),
     "room in a queue": (hot._WAITING, "jobs_ready (queue=?)"),
     "clear": (rows._WAITING, "jobs_parked"),
-    "roll-ups": (totals._READ_ROLLUPS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
-    "old roll-ups": (totals._OLD_HOURS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
+    "roll-ups": (rollups._READ, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
+    "old roll-ups": (rollups._OLD_HOURS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
     "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),
 }
 

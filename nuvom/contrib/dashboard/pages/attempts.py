@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nuvom.contrib.dashboard import frame
 from nuvom.core.record import JobStatus
 from nuvom.inspection.formats import duration
+from nuvom.inspection.views import END_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,7 +117,9 @@ def _spans(job: JobSnapshot, attempts: Sequence[Attempt], now: float) -> Iterato
             continue
         is_fine = one.outcome == "success"
         kind = "ok" if is_fine or one.outcome in ("cancelled", "released", "snoozed") else ""
-        word = one.error.type if one.error is not None and not is_fine else one.outcome
+        word = one.outcome
+        if one.error is not None and not is_fine:
+            word = END_WORDS.get(one.error.type, one.error.type)
         yield _AttemptSpan(
             start, end, kind, f"{one.number} {word}", duration(max(0.0, end - start))
         )

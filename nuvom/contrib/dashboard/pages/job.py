@@ -185,9 +185,9 @@ def _traces(visit: Visit, found: JobSnapshot, attempts: list[Attempt]) -> Iterat
         yield Trace(found.record.attempt, 0, found.error.type, parts_of(text, root))
     for one in reversed(failed):
         data = views.error_data(one.error, traceback=True) or {}
-        yield Trace(
-            one.number, one.lease_epoch, data["type"], parts_of(views.trace_text(data), root)
-        )
+        word = views.END_WORDS.get(data["type"], data["type"])
+        parts = parts_of(views.trace_text(data), root)
+        yield Trace(one.number, one.lease_epoch, word, parts)
 
 
 def _arguments(visit: Visit, record: JobRecord) -> tuple[list[tuple[str, ShownValue]], str]:

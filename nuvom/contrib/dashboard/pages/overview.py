@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,6 +44,8 @@ _JOBS = {  # the jobs that it is about: their status, and what the subject is th
     "orphans": ("RUNNING", ""),
 }
 NONE = "\N{EN DASH}"  # no value
+_PID = re.compile(r"\(pid \d+ on ([^)]+)\)")  # the worker's own page tells it
+_COULD_NOT = "a worker could not run it: "
 _EXAMPLE = "tasks.add"  # the task that ``nuvom init`` writes
 
 
@@ -75,7 +78,7 @@ class Concern(NamedTuple):
     post: str = ""
 
 
-class Step(NamedTuple):
+class FirstStep(NamedTuple):
     """A line to type at the start, and whether that has happened."""
 
     command: str
@@ -184,12 +187,19 @@ def _concern(visit: Visit, check: Check, queues: Sequence[QueueFigures]) -> Conc
     before, subject, after = head.partition(name) if name and name in head else (head, "", "")
     if subject and not before:
         before = f"{_NAMED.get(check.kind, '')} ".lstrip()
-    detail = " ".join(_sentence(one) for one in (rest, check.fix) if one)
+        after = _PID.sub(r"on \1", after)
+    button = _button(visit, check)
+    fix = "" if button and "nuvom " in check.fix else check.fix  # the button is nearer
+    detail = " ".join(_sentence(one) for one in (rest, fix) if one)
     if check.kind == "paused":
         detail = _waiting(check.subject, queues)
+    if check.kind == "parked":
+        before, after = "No worker can run ", ""
+        count, reason = head.replace(f" of {name}", ""), rest.removeprefix(_COULD_NOT)
+        detail = " ".join(_sentence(one) for one in (count, reason, fix) if one)
     mark = _MARKS.get(check.kind, "failed" if check.level == "fail" else "late")
     concern = Concern(mark, f"{before[:1].upper()}{before[1:]}", subject, after, detail)
-    return concern._replace(**_button(visit, check))
+    return concern._replace(**button)
 
 
 def _sentence(text: str) -> str:
@@ -227,15 +237,15 @@ def _button(visit: Visit, check: Check) -> dict[str, str]:
 # ---- a project without jobs ------------------------------------------------------------------
 
 
-def _steps(visit: Visit) -> list[Step]:
+def _steps(visit: Visit) -> list[FirstStep]:
     settings = visit.runtime.settings
     tasks = tasks_or_nothing(settings.manifest_file)
     alive = sum(one.state != "silent" for one in visit.inspector.workers())
     is_begun = bool(tasks) or (settings.root / "nuvom.toml").is_file()
     found = f"Done, {plural(len(tasks), 'task')} found" if tasks else "Done"
     return [
-        Step("nuvom init", "", is_begun, found if is_begun else "Waiting for your project"),
-        Step(
+        FirstStep("nuvom init", "", is_begun, found if is_begun else "Waiting for your project"),
+        FirstStep(
             "nuvom dev",
             "Starts a worker, the scheduler and this page.",
             alive > 0,
@@ -245,11 +255,11 @@ def _steps(visit: Visit) -> list[Step]:
     ]
 
 
-def _first_job(tasks: Sequence[TaskEntry]) -> Step:
+def _first_job(tasks: Sequence[TaskEntry]) -> FirstStep:
     if not tasks or any(one.name == _EXAMPLE for one in tasks):
         command = f"nuvom run {_EXAMPLE} 2 3 --wait"
         text = "In a second terminal. Puts one job in the queue and prints 5."
     else:
         command = f"nuvom run {tasks[0].name} --wait"
         text = f"In a second terminal, with arguments for {tasks[0].signature}."
-    return Step(command, text, False, "Waiting for your first job")
+    return FirstStep(command, text, False, "Waiting for your first job")

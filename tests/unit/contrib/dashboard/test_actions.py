@@ -117,6 +117,18 @@ def test_all_that_match_are_changed_up_to_the_newest_that_was_seen(
     assert target == f"task:shop.bulk status:FAILED up to {failed[4]}"
 
 
+def test_all_that_match_are_found_although_they_are_removed_meanwhile(
+    any_dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "CHUNK", 2)
+    failed = [any_dashboard.add("shop.bulk") for _ in range(7)]
+    for job_id in failed:
+        any_dashboard.end(job_id)
+    form = {"do": "discard", "q": "task:shop.bulk", "upto": failed[-1]}
+    assert "7 jobs discarded." in any_dashboard.follow("/jobs/act", form).text
+    assert not any(map(any_dashboard.queue.get, failed))
+
+
 def test_many_are_changed_chunk_by_chunk_and_a_chunk_may_fail(
     dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
