@@ -124,7 +124,6 @@ ALLOWED = [
             "compat/celery/control.py": "what the SDK tells of workers, apart from the application",
             "plugins/trust.py": "who may write a plugin's file: a question of security alone",
             "queue_backends/sqlite/schedules.py": "a contract of its own, apart from the queue",
-            "queue_backends/sqlite/totals.py": "triggers that count: SQL apart from the queue",
             "testing/faults.py": "what a torture does to a worker, apart from its plan",
         }.items()
     ),

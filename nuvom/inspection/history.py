@@ -134,7 +134,7 @@ class KeptHistory:
         """
         since, until = span[0] // step * step, span[1]
         closed = max(since, min(until, now - _OPEN_SECS) // step * step)
-        key = step, int((now - until) // _DAY)
+        key = step, round((now - until) / _DAY)
         with self._lock:
             kept = self._kept.get(key)
             if kept is None or since < kept.since or not since <= kept.until <= closed:

@@ -8,7 +8,7 @@ readers decide how to show them.
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,7 +80,10 @@ class Inspector:
         self._runtime = runtime
         self._kept = kept
         self._queue = runtime.queue if isinstance(runtime.queue, LeasedJobQueue) else None
-        self._redaction = Redaction(runtime.settings, runtime.registry)
+
+    @cached_property
+    def _redaction(self) -> Redaction:
+        return Redaction(self._runtime.settings, self._runtime.registry)
 
     def snapshot(self, job_id: str, record: JobRecord | None = None) -> JobSnapshot:
         """Return one job.

@@ -95,17 +95,15 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     yield ask("runworker", "--burst")
     for command in (["status"], ["inspect", "job"]):
         yield ask(*command, failed)
-    yield ask("wait", failed, "00000000")
-    yield ask("history", "recent", "--limit", "50")
+    yield from (ask("wait", failed, "00000000"), ask("history", "recent", "--limit", "50"))
     yield ask("run", "boom", "--wait", "--timeout", "1ms")
     (group, *_) = ask("errors", "list")["errors"]
     yield ask("errors", "list")
-    yield ask("errors", "show", group["fingerprint"])
-    yield ask("errors", "retry", group["fingerprint"], "--dry-run")
+    for command in (["show"], ["retry", "--dry-run"]):
+        yield ask("errors", *command, group["fingerprint"])
     yield ask("retry", "job", broken, "00000000")
-    yield ask("queues", "list")
-    yield ask("queues", "purge", "default", "--dry-run")
-    yield ask("queues", "pause", "default")
+    for words in (["list"], ["purge", "default", "--dry-run"], ["pause", "default"]):
+        yield ask("queues", *words)
     queue = announce_worker(root)
     yield from (ask("workers", "list"), ask("top", "--once"))
     yield ask("workers", "stop", "--all")
@@ -125,11 +123,17 @@ def answers(root: Path) -> Iterator[dict[str, Any]]:
     described.write_text('{"func_name": "tasks.boom"}')
     yield ask("runtestworker", "run", described)
     yield ask("demo")
+    yield of_dashboard(root)
+
+
+def of_dashboard(root: Path) -> dict[str, Any]:
+    """Return what a dashboard tells when it has started."""
     dashboard = spawn("dashboard", "--json", "--port", "0", cwd=root)
     assert dashboard.stdout is not None
-    yield json.loads(dashboard.stdout.readline())
+    data: dict[str, Any] = json.loads(dashboard.stdout.readline())
     dashboard.terminate()
     end(dashboard)
+    return data
 
 
 def of_schedules(root: Path, ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:

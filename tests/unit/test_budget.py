@@ -32,8 +32,8 @@ OWNER = "budget-worker"
 CALLS_OF_WORKER = 18  # counted: 15.5
 CALLS_OF_DELAY = 34  # counted: 28.7
 CALLS_OF_MAP = 4  # counted: 3.3
-FILES_OF_JOB = 34  # entered between ``.delay()`` and the result of a warm job
-FUNCTIONS_OF_JOB = 160  # counted: 136 to 156; which thread settles, and how it wakes, differs
+FILES_OF_JOB = 33  # entered between ``.delay()`` and the result of a warm job
+FUNCTIONS_OF_JOB = 155  # counted: 132 to 150; which thread settles, and how it wakes, differs
 BLOCKS_KEPT = 0.5  # for each job; what grows with their number keeps one at least
 
 
@@ -111,9 +111,9 @@ def test_a_batch_is_claimed_by_one_transaction_and_settled_by_another(
     assert 2 == len(statements.transactions), statements.seen
     # To claim: look which queues have jobs (unless that was just done), claim, read back.
     assert claimed <= 3, statements.seen
-    # To settle: a transaction of two statements, for the jobs and what they add to roll-ups.
+    # To settle: one statement, or once a second a transaction with what is added to roll-ups.
     # Switching flushes on or off is one more, for either.
-    assert len(statements.seen) <= 9, statements.seen
+    assert len(statements.seen) <= 10, statements.seen
 
 
 def test_a_single_call_is_one_statement(noop: Task[[int], int], queue: SQLiteJobQueue) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nuvom.core.record import JobStatus
-from nuvom.queue_backends.sqlite import hot, reads, rows, schema, totals
+from nuvom.queue_backends.sqlite import hot, reads, rollups, rows, schema
 from nuvom.queue_backends.sqlite import queue as queue_module
 from nuvom.queue_backends.sqlite.schema import is_prepared, prepare
 
@@ -109,7 +109,7 @@ HOT = {
     "room in a queue": (hot._WAITING, "jobs_ready (queue=?)"),
     "clear": (rows._WAITING, "jobs_parked"),
     "roll-ups": (rollups._READ, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
-    "old roll-ups": (totals._OLD_HOURS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
+    "old roll-ups": (rollups._OLD_HOURS, "SEARCH rollups USING PRIMARY KEY (at>? AND at<?)"),
     "failures": (reads._GROUP_IDS, "jobs_failed (error_fp=?)"),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nuvom.core.record import JobRecord, JobStatus, StoredError
+from nuvom.errors import BackendUnavailable
 from nuvom.queue_backends.sqlite import SQLiteJobQueue, hot
 from nuvom.testing import make_job, make_settlement
 from tests.unit.sqlite.conftest import Real, seen
@@ -82,3 +83,55 @@ def test_success_clears_what_earlier_attempts_left(queue: SQLiteJobQueue, clock:
     found = seen(queue, again)
     assert (None, None) == (found.error, found.progress)
     assert queue.enqueue(make_job(unique_key="k")) is None
+
+
+def counted(queue: SQLiteJobQueue) -> int:
+    """Return how many successes the file itself knows of."""
+    query = "SELECT coalesce(sum(count), 0) FROM rollups WHERE kind = 'success'"
+    ((count,),) = queue.store.db.read(query)
+    return int(count)
+
+
+def settle_one(queue: SQLiteJobQueue) -> None:
+    (job,) = claimed(queue)
+    queue.settle([make_settlement(job, value=1)])
+
+
+def test_successes_join_the_roll_ups_once_a_second(queue: SQLiteJobQueue, clock: Real) -> None:
+    for expected in (1, 1, 1):  # the first at once, as after each longer time without any
+        settle_one(queue)
+        assert counted(queue) == expected
+    clock.advance(1)
+    settle_one(queue)
+    assert counted(queue) == 4
+
+
+@pytest.mark.parametrize("way", ["heartbeat", "stop", "read"])
+def test_successes_that_are_held_join_the_roll_ups(queue: SQLiteJobQueue, way: str) -> None:
+    settle_one(queue)
+    settle_one(queue)
+    assert counted(queue) == 1
+    if way == "heartbeat":
+        queue.extend(ME)
+    elif way == "stop":
+        queue.stop()
+    else:
+        queue.rollups(0, 2e9, 60)
+    assert counted(queue) == 2
+
+
+def test_roll_ups_are_kept_where_the_file_cannot_be_written(
+    queue: SQLiteJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_one(queue)
+    settle_one(queue)
+
+    def fail(*_: object, **__: object) -> None:
+        raise BackendUnavailable("the file", "it is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(queue.store.db, "transaction", fail)
+        with pytest.raises(BackendUnavailable):
+            queue.extend(ME)
+    queue.extend(ME)
+    assert counted(queue) == 2

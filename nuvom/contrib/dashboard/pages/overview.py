@@ -78,7 +78,7 @@ class Concern(NamedTuple):
     post: str = ""
 
 
-class Step(NamedTuple):
+class FirstStep(NamedTuple):
     """A line to type at the start, and whether that has happened."""
 
     command: str
@@ -237,15 +237,15 @@ def _button(visit: Visit, check: Check) -> dict[str, str]:
 # ---- a project without jobs ------------------------------------------------------------------
 
 
-def _steps(visit: Visit) -> list[Step]:
+def _steps(visit: Visit) -> list[FirstStep]:
     settings = visit.runtime.settings
     tasks = tasks_or_nothing(settings.manifest_file)
     alive = sum(one.state != "silent" for one in visit.inspector.workers())
     is_begun = bool(tasks) or (settings.root / "nuvom.toml").is_file()
     found = f"Done, {plural(len(tasks), 'task')} found" if tasks else "Done"
     return [
-        Step("nuvom init", "", is_begun, found if is_begun else "Waiting for your project"),
-        Step(
+        FirstStep("nuvom init", "", is_begun, found if is_begun else "Waiting for your project"),
+        FirstStep(
             "nuvom dev",
             "Starts a worker, the scheduler and this page.",
             alive > 0,
@@ -255,11 +255,11 @@ def _steps(visit: Visit) -> list[Step]:
     ]
 
 
-def _first_job(tasks: Sequence[TaskEntry]) -> Step:
+def _first_job(tasks: Sequence[TaskEntry]) -> FirstStep:
     if not tasks or any(one.name == _EXAMPLE for one in tasks):
         command = f"nuvom run {_EXAMPLE} 2 3 --wait"
         text = "In a second terminal. Puts one job in the queue and prints 5."
     else:
         command = f"nuvom run {tasks[0].name} --wait"
         text = f"In a second terminal, with arguments for {tasks[0].signature}."
-    return Step(command, text, False, "Waiting for your first job")
+    return FirstStep(command, text, False, "Waiting for your first job")

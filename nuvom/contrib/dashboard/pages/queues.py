@@ -25,6 +25,9 @@ def queue(visit: Visit) -> Page:
     """Show one queue: its figures, its flow, and who works on it. Raises: QueueNotFound."""
     name = visit.named("name")
     found = readings.queues(visit)
+    if all(one.stats.queue != name for one in found):
+        visit.site.forget()  # it may be new
+        found = readings.queues(visit)
     one = next((one for one in found if one.stats.queue == name), None)
     if one is None:
         raise QueueNotFound(name, [one.stats.queue for one in found])

@@ -29,7 +29,7 @@ _BAD = (JobStatus.FAILED, JobStatus.DEAD)
 _NEVER = float("inf")
 
 
-class Row(NamedTuple):
+class ScheduleRow(NamedTuple):
     """What is shown of a schedule.
 
     Attributes:
@@ -113,7 +113,7 @@ def _fires(one: ScheduleRecord, now: float) -> Iterator[float]:
         return
 
 
-def _row(visit: Visit, one: ScheduleRecord) -> Row:
+def _row(visit: Visit, one: ScheduleRecord) -> ScheduleRow:
     now, rule = store_of(visit.runtime).clock.now(), one.rule
     axis = visit.site.kept(
         ("fires", one.id, one.revision, one.state),
@@ -125,7 +125,7 @@ def _row(visit: Visit, one: ScheduleRecord) -> Row:
     words = describe(rule).removesuffix(f" ({rule.timezone_name})")
     zone = rule.timezone_name if rule.cron else ""
     when = f"{words[:1].upper()}{words[1:]}"
-    return Row(one, when, rule.cron or "", zone, _next(one), axis, runs, short, tall)
+    return ScheduleRow(one, when, rule.cron or "", zone, _next(one), axis, runs, short, tall)
 
 
 def _look(inspector: Inspector, job_id: str) -> JobSnapshot | None:
@@ -142,7 +142,7 @@ def _call(inspector: Inspector, one: ScheduleRecord) -> str:
         return error.what
 
 
-def _summary(found: list[ScheduleRecord], rows: list[Row]) -> str:
+def _summary(found: list[ScheduleRecord], rows: list[ScheduleRow]) -> str:
     """Return the sentence above the table, up to the next fire."""
     others = {state: sum(one.state == state for one in found) for state in ("paused", "disabled")}
     states = "".join(f", {count} {state}" for state, count in others.items() if count)

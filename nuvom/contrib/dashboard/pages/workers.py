@@ -34,7 +34,7 @@ class Running(NamedTuple):
     is_slow: bool
 
 
-class Row(NamedTuple):
+class WorkerRow(NamedTuple):
     """What is shown of a worker.
 
     Attributes:
@@ -87,7 +87,7 @@ def worker(visit: Visit) -> Page:
     return Page("worker.html", {"row": row})
 
 
-def _rows(visit: Visit, found: Sequence[WorkerInfo], most: int) -> list[Row]:
+def _rows(visit: Visit, found: Sequence[WorkerInfo], most: int) -> list[WorkerRow]:
     inspector, now = visit.inspector, visit.now
     usual = figures.Usual(readings.recent(visit))
     running = dict[str, list[Running]]()
@@ -101,7 +101,7 @@ def _rows(visit: Visit, found: Sequence[WorkerInfo], most: int) -> list[Row]:
     return [row._replace(other=other.get(row.worker.id, ""), beat=beat) for row in rows]
 
 
-def _row(one: WorkerInfo, jobs: list[Running], most: int) -> Row:
+def _row(one: WorkerInfo, jobs: list[Running], most: int) -> WorkerRow:
     jobs.sort(key=lambda running: running.secs, reverse=True)
     if one.state == "silent":
         kinds = ["x"] * one.slots
@@ -109,10 +109,10 @@ def _row(one: WorkerInfo, jobs: list[Running], most: int) -> Row:
         busy = max(one.running, len(jobs))
         slow = sum(running.is_slow for running in jobs)
         kinds = ["o"] * slow + ["b"] * (busy - slow) + [""] * (one.slots - busy)
-    return Row(one, jobs[:most], max(0, len(jobs) - most), *charts.cells(kinds))
+    return WorkerRow(one, jobs[:most], max(0, len(jobs) - most), *charts.cells(kinds))
 
 
-def _figures(visit: Visit, found: Sequence[WorkerInfo], rows: Sequence[Row]) -> list[Figure]:
+def _figures(visit: Visit, found: Sequence[WorkerInfo], rows: Sequence[WorkerRow]) -> list[Figure]:
     living = [one for one in found if one.state != "silent"]
     silent, slots = len(found) - len(living), sum(one.slots for one in living)
     busy = sum(one.running for one in living)

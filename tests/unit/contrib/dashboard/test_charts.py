@@ -105,3 +105,17 @@ def test_closed_steps_of_the_history_are_read_once() -> None:
         assert [one.at for one in rows] == list(range(int((now - 3600) // 60 * 60), int(now), 60))
     assert reads[0] == (start, 9540.0)
     assert sum(until - since > 300 for since, until in reads) == 1
+
+
+def test_the_day_before_is_kept_beside_the_day() -> None:
+    reads: list[float] = []
+
+    def read(since: float, until: float, step: int) -> list[Rollup]:
+        reads.append(until - since)
+        return []
+
+    kept, now = KeptHistory(), 864_130.0
+    for _ in range(2):
+        kept.rows(read, (now - 86_400, now), 600, now)
+        kept.rows(read, (now - 172_800, now - 85_930), 600, now)  # to the end of a step
+    assert sum(secs > 3600 for secs in reads) == 2

@@ -152,6 +152,12 @@ def test_a_change_that_pages_are_told_of_is_on_the_next_page(dashboard: Dashboar
     assert _read(dashboard, "/queues/mail").figures["Ready to run"].startswith("2 ")
 
 
+def test_a_queue_that_is_new_has_a_page(dashboard: Dashboard) -> None:
+    assert "invoices" not in dashboard.get("/queues").text
+    dashboard.add("shop.mail", queue="invoices")
+    assert dashboard.get("/queues/invoices").status_code == 200
+
+
 def test_a_queue_says_who_serves_it_and_asks_before_a_purge(dashboard: Dashboard) -> None:
     page = _read(dashboard, "/queues/mail")
     assert page.figures["Ready to run"].startswith("1 ")
