@@ -134,7 +134,7 @@ def _attempts(visit: Visit, _: Body) -> Data:
 
 def _queues(visit: Visit, _: Body) -> Data:
     inspector, now = visit.inspector, visit.now
-    stats = inspector.stats()
+    stats = inspector.stats(COUNTED_JOBS)
     found = [views.queue_data(one, now, inspector.workers_on(one.queue)) for one in stats]
     return {"queues": found}
 

@@ -91,7 +91,7 @@ def jobs(visit: Visit) -> Page:
     search, size, now = typed.search, _size(visit), visit.now
     found = inspector.search(search, before=visit.asked("before") or None, limit=size)
     rows = [row_of(inspector, one, now) for one in found.jobs]
-    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts)
+    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts, until_change=True)
     here = {"q": search.text, "size": visit.asked("size"), "compact": visit.asked("compact")}
     return Page(
         "jobs.html",

@@ -14,7 +14,7 @@ from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import TaskNotFound, plural
 from nuvom.inspection.formats import duration
-from nuvom.inspection.history import percentile, total
+from nuvom.inspection.history import by_name, percentile, total
 from nuvom.inspection.views import short_id
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def tasks(visit: Visit) -> Page:
     """Show all tasks of the manifest, and those that only jobs name."""
     inspector = visit.inspector
     entries = tasks_or_nothing(visit.runtime.settings.manifest_file)
-    rows, known = _history(visit), by_any_name(entries)
-    named = {one.task for one in rows} | inspector.parked_tasks().keys()
+    rows, known = by_name(_history(visit), "task"), by_any_name(entries)
+    named = rows.keys() | inspector.parked_tasks().keys()
     named |= {one.func_name for one in groups_of(visit)}
     others = sorted(named - known.keys() - {""})
     shown = [(one.name, one) for one in entries] + [(name, None) for name in others]
@@ -78,7 +78,7 @@ def tasks(visit: Visit) -> Page:
         "tasks.html",
         {
             "rows": [
-                _row(visit, rows, name, entry, look=place < _MOST_LOOKED_FOR)
+                _row(visit, rows.get(name, ()), name, entry, look=place < _MOST_LOOKED_FOR)
                 for place, (name, entry) in enumerate(shown)
             ],
             "window": frame.window(visit, "24h"),
