@@ -291,6 +291,12 @@ class Inspector:
         lookup = Lookup(self._scan, self._named, self._runtime.clock)
         return lookup.find(search, before, limit, SearchLimits(secs, within))
 
+    def newest(
+        self, task: str, limit: int, *, statuses: Iterable[JobStatus] = ()
+    ) -> list[JobSnapshot]:
+        """Return the newest jobs of a task among those that a search looks at by default."""
+        return self._scan(limit=limit, within=SEARCHED_JOBS, task=task, statuses=statuses).jobs
+
     def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
         if self._queue is not None:
             return self._queue.scan(limit=limit, within=within, **wanted)
