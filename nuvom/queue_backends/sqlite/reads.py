@@ -41,8 +41,8 @@ _WIDER = 4  # how many times as many the next time
 _OLDEST = 50  # ready jobs of a queue and priority among which the oldest is looked for
 
 _ONE = f"{SNAPSHOT_WITH_RESULT} WHERE j.id = ?1"
-# If that job was removed since, compare ids: those of this package sort by creation time, but those
-# of one moment in any order, so some are looked at. It is better to show a job twice than to miss it.
+# If that job was removed since, compare ids: those of this package sort by creation time, but
+# those of one moment in any order, so some are looked at. Better show a job twice than miss it.
 _BELOW = """SELECT coalesce((SELECT seq FROM jobs WHERE id = ?1),
     (SELECT 1 + max(seq) FROM (SELECT seq FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 100)), 0)"""
 _FITS = """(?1 IS NULL OR j.queue = ?1) AND (?2 IS NULL OR j.task = ?2)"""
