@@ -582,7 +582,7 @@ DECLARE
     last bigint := (SELECT seq FROM nuvom.jobs WHERE id = p_before);
 BEGIN
     IF last IS NULL AND p_before IS NOT NULL THEN  -- it was removed; ids are in order of time
-        last := (SELECT min(seq) FROM nuvom.jobs WHERE id > p_before);
+        last := (SELECT seq FROM nuvom.jobs WHERE id > p_before ORDER BY id LIMIT 1);
     END IF;
     IF p_kinds IS NULL THEN
         RETURN QUERY SELECT * FROM nuvom.seen s
@@ -619,7 +619,7 @@ DECLARE
     last bigint := (SELECT j.seq FROM nuvom.jobs j WHERE j.id = p_before);
 BEGIN
     IF last IS NULL AND p_before IS NOT NULL THEN
-        last := (SELECT min(j.seq) FROM nuvom.jobs j WHERE j.id > p_before);
+        last := (SELECT j.seq FROM nuvom.jobs j WHERE j.id > p_before ORDER BY j.id LIMIT 1);
     END IF;
     RETURN QUERY SELECT e.seq, j.id, e.jobs
         FROM (SELECT min(n.seq) AS seq, count(*) AS jobs FROM (SELECT j.seq FROM nuvom.jobs j

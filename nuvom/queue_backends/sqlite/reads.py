@@ -41,9 +41,10 @@ _WIDER = 4  # how many times as many the next time
 _OLDEST = 50  # ready jobs of a queue and priority among which the oldest is looked for
 
 _ONE = f"{SNAPSHOT_WITH_RESULT} WHERE j.id = ?1"
-# If that job was removed since, compare ids: those of this package sort by creation time.
+# If that job is not there, the next one by id: those of this package sort by creation time, except
+# within a millisecond, so that no job with a smaller id is the right one to begin with.
 _BELOW = """SELECT coalesce((SELECT seq FROM jobs WHERE id = ?1),
-    1 + (SELECT seq FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 1), 0)"""
+    (SELECT seq FROM jobs WHERE id > ?1 ORDER BY id LIMIT 1))"""
 _FITS = """(?1 IS NULL OR j.queue = ?1) AND (?2 IS NULL OR j.task = ?2)"""
 # Jobs of any status: first which numbers a walk through the newest ?2 comes to.
 _ENDS = """SELECT max(seq), min(seq), count(*)
@@ -307,8 +308,8 @@ class RowReads:
         """Return the number that jobs before that one are below."""
         if before is None:
             return _ALL
-        row = self.store.db.read_one(_BELOW, (before,))
-        return 0 if row is None else int(row[0])
+        ((seq,),) = self.store.db.read(_BELOW, (before,))
+        return _ALL if seq is None else int(seq)
 
     def _look(
         self, wanted: _Wanted, below: int, limit: int, within: int
