@@ -250,7 +250,7 @@ class Lookup:
         now, looked_at = self._clock.now(), 0
         deadline, since = self._clock.monotonic() + limits.secs, search.since(now)
         if before is None and search.until(now) < inf:
-            before = timed_id(search.until(now), "0" * _DIGITS)
+            before = timed_id(max(0.0, search.until(now)), "0" * _DIGITS)
         while search.statuses:
             missing, within = limit + 1 - len(found), limits.within - looked_at
             part = self._part(search, before, missing, min(within, _AT_ONCE))
@@ -430,7 +430,8 @@ def _at(arguments: Mapping[str, Any], path: str) -> Any:
     rest = path.split(".")
     while rest:
         step = rest.pop(0)
-        if isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+        is_place = step.isdecimal() and len(step) <= _DIGITS
+        if isinstance(value, list | tuple) and is_place and int(step) < len(value):
             value = value[int(step)]
         elif isinstance(value, dict) and step in value:
             value = value[step]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Form = ImmutableMultiDict[str, str]
 _LONGEST_NEXT = 4000  # characters of an address to go on to
+_MOST_DIGITS = 18  # of a number in 64 bits
 
 
 class Page(NamedTuple):
@@ -135,7 +136,7 @@ class Visit:
             what = f'You may not do this: "{action}".' if self.rights else "You may only read here."
             raise HttpError(403, what, "Ask whoever runs this dashboard to allow it.")
 
-    def url(self, path: str, **query: object) -> str:
+    def url(self, path: str, /, **query: object) -> str:
         """Return the address of a page, wherever the dashboard is mounted.
 
         Args:
@@ -145,10 +146,15 @@ class Visit:
         end = f"?{urlencode(kept)}" if kept else ""
         return f"{quote(self.request.scope.get('root_path', ''))}{quote(path)}{end}"
 
-    def here(self, **changes: object) -> str:
+    def here(self, /, **changes: object) -> str:
         """Return the address of this page with other values in its query."""
         query: dict[str, object] = {**self.request.query_params, **changes}
         return self.url(route_path(self.request.scope), **query)
+
+
+def whole(text: str) -> int | None:
+    """Return the whole number that somebody has sent; None if it is none, or a huge one."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def route_path(scope: Scope) -> str:

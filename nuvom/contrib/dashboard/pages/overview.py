@@ -144,6 +144,9 @@ def number(secs: float) -> tuple[str, str]:
 
 
 def _figures(visit: Visit, found: ProjectFigures) -> list[Figure]:
+    if not visit.inspector.sees_processes:
+        labels = ("Ready to run", "Running", "Scheduled", "Failed, 24 h")
+        return [Figure(one, NONE, "", "this store does not tell") for one in labels]
     share = f"{found.busiest_share:.0%}".replace("%", " %")
     slots = "" if found.slots is None else f"of {plural(found.slots, 'slot')}"
     workers = "" if found.alive is None else f"{plural(found.alive, 'worker')} alive"
