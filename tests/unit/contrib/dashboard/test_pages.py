@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.contrib.dashboard.app import PAGES
+from nuvom.core.record import JobStatus
 from nuvom.core.views import Rollup, WorkerInfo
 from nuvom.inspection.inspector import Inspector
 from tests.engine import make_runtime
@@ -158,6 +159,13 @@ def test_a_queue_that_is_new_has_a_page(dashboard: Dashboard) -> None:
     assert dashboard.get("/queues/invoices").status_code == 200
 
 
+def test_a_queue_whose_jobs_all_succeeded_stays(any_dashboard: Dashboard) -> None:
+    job = any_dashboard.add("shop.mail", queue="invoices")
+    any_dashboard.end(job, JobStatus.SUCCESS)
+    assert "/queues/invoices" in _read(any_dashboard, "/queues").links
+    assert "SUCCESS1" in "".join(_read(any_dashboard, "/queues/invoices").text.split())
+
+
 def test_a_queue_says_who_serves_it_and_asks_before_a_purge(dashboard: Dashboard) -> None:
     page = _read(dashboard, "/queues/mail")
     assert page.figures["Ready to run"].startswith("1 ")
@@ -186,7 +194,7 @@ def test_a_schedule_shows_its_next_fires(dashboard: Dashboard) -> None:
 
 
 def test_the_audit_tells_what_was_done_here(dashboard: Dashboard) -> None:
-    assert "Nothing was changed from here yet" in _read(dashboard, "/audit").text
+    assert "Nothing has been changed from here yet" in _read(dashboard, "/audit").text
     dashboard.follow("/queues/mail/pause")
     page = _read(dashboard, "/audit")
     assert "pause" in page.text
