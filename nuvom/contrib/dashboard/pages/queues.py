@@ -77,7 +77,5 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
         ),
         Figure("Finished", rate, "per min", "in the last 5 min"),
         Figure("Failed, 24 h", failed, "", before),
-        Figure(
-            "Oldest ready", *oldest, "has waited so long" if one.oldest_secs else "no job waits"
-        ),
+        Figure("Oldest ready", *oldest, "the longest wait" if one.oldest_secs else "no job waits"),
     ]
