@@ -326,6 +326,7 @@ class TopApp(App[int]):
         """Show another tab."""
         if kind != self.kind:
             self.kind = kind
+            self._show_filter()
             self.rows.clear()
             self.ask()
         self.pane = "" if self.pane == "full" else self.pane
@@ -438,9 +439,14 @@ class TopApp(App[int]):
     def _close_search(self) -> None:
         main = self.screen_stack[0]
         main.query_one("#problem").remove_class("-open")
-        main.query_one("#search").set_class(bool(self.query_text), "-open")
         main.query_one("#filter", Input).value = self.query_text
+        self._show_filter()
         self.rows.focus()
+
+    def _show_filter(self) -> None:
+        """Show the filter beside what it chooses, which are jobs."""
+        is_used = self.kind == "jobs" and bool(self.query_text)
+        self.screen_stack[0].query_one("#search").set_class(is_used, "-open")
 
     def action_jobs(self) -> None:
         """List the jobs of the chosen queue or error."""

@@ -305,8 +305,6 @@
   const isKnown = document.cookie.includes(`nuvom_zone=${zone}`);
   remember("zone", zone);
   begin();
-  // Browsers ignore autofocus where the address has a part after #.
-  if (location.hash) one("#main :is([autofocus], [aria-invalid])")?.focus();
   open();
   if (!isKnown && zone !== "UTC") follow();
 })();

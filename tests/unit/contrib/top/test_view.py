@@ -423,6 +423,10 @@ def test_a_filter_shows_what_matches_and_a_wrong_one_says_why(runtime: Runtime) 
         assert "shop.charge" in seen.row(1)
         await seen.press("escape")
         assert seen.app.query_text == "status:FAILED"
+        await seen.press("2")
+        assert "status:FAILED" not in seen.text
+        await seen.press("1")
+        assert "status:FAILED" in seen.text
         await seen.press("escape")
         assert "shop.other" in seen.row(1)
 
