@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from nuvom.core.views import ENDS
+from nuvom.core.views import ENDS, QueueStats
 from nuvom.inspection.history import by_name, percentile, series, total
 from nuvom.inspection.inspector import COUNTED_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nuvom.core.views import QueueStats, Rollup, WorkerInfo
+    from nuvom.core.views import Rollup, WorkerInfo
     from nuvom.inspection.inspector import Inspector
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -165,14 +165,27 @@ def recent(inspector: Inspector, now: float) -> Recent:
 
 
 def queues(inspector: Inspector, seen: Recent) -> list[QueueFigures]:
-    """Return the figures of each queue, by name."""
+    """Return the figures of each queue, by name, without the number of its successes.
+
+    Queues are those that a backlog is known of, and those where jobs ended lately: a store may have
+    nothing to say of one in which all is done.
+    """
     workers = _living(inspector) if inspector.sees_processes else None
     minutes, hours = by_name(seen.minutes, "queue"), by_name(seen.hours, "queue")
+    stats = {one.queue: one for one in inspector.backlog(COUNTED_JOBS)}
     found = []
-    for one in inspector.backlog(COUNTED_JOBS):
-        own = Recent(seen.now, minutes.get(one.queue, ()), hours.get(one.queue, ()))
-        found.append(_queue(inspector, own, one, workers))
+    for name in sorted({*stats, *minutes, *hours}):
+        own = Recent(seen.now, minutes.get(name, ()), hours.get(name, ()))
+        found.append(_queue(inspector, own, stats.get(name) or QueueStats(queue=name), workers))
     return found
+
+
+def queue(inspector: Inspector, seen: Recent, stats: QueueStats) -> QueueFigures:
+    """Return the figures of one queue."""
+    minutes, hours = by_name(seen.minutes, "queue"), by_name(seen.hours, "queue")
+    own = Recent(seen.now, minutes.get(stats.queue, ()), hours.get(stats.queue, ()))
+    workers = _living(inspector) if inspector.sees_processes else None
+    return _queue(inspector, own, stats, workers)
 
 
 def _living(inspector: Inspector) -> list[WorkerInfo]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nuvom.inspection import figures
+from nuvom.inspection.inspector import COUNTED_JOBS
 from nuvom.inspection.overview import attention
 
 if TYPE_CHECKING:
     from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.core.views import QueueStats
     from nuvom.inspection.figures import Flow, QueueFigures, Recent
     from nuvom.inspection.overview import Check
 
@@ -38,6 +40,16 @@ def queues(visit: Visit) -> list[QueueFigures]:
         "queues",
         _SECS,
         lambda: figures.queues(visit.inspector, recent(visit)._replace(now=visit.now)),
+        until_change=True,
+    )
+
+
+def stats(visit: Visit) -> dict[str, QueueStats]:
+    """Return the counts of each queue, with its successes: more to read than its figures."""
+    return visit.site.kept(
+        "stats",
+        _SECS,
+        lambda: {one.queue: one for one in visit.inspector.stats(COUNTED_JOBS)},
         until_change=True,
     )
 

@@ -8,6 +8,7 @@ from nuvom.contrib.dashboard import frame, readings
 from nuvom.contrib.dashboard.pages.overview import NONE, Figure, flow_context, number
 from nuvom.contrib.dashboard.visit import Page
 from nuvom.errors import QueueNotFound, plural
+from nuvom.inspection import figures
 from nuvom.inspection.formats import rate_text
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ def queues(visit: Visit) -> Page:
 def queue(visit: Visit) -> Page:
     """Show one queue: its figures, its flow, and who works on it. Raises: QueueNotFound."""
     name = visit.named("name")
-    found = readings.queues(visit)
-    if all(one.stats.queue != name for one in found):
+    if name not in readings.stats(visit):
         visit.site.forget()  # it may be new
-        found = readings.queues(visit)
-    one = next((one for one in found if one.stats.queue == name), None)
-    if one is None:
-        raise QueueNotFound(name, [one.stats.queue for one in found])
+    found = readings.stats(visit)
+    if name not in found:
+        raise QueueNotFound(name, [*found])
+    lately = readings.recent(visit)._replace(now=visit.now)
+    one = figures.queue(visit.inspector, lately, found[name])
     word = frame.window(visit)
     flow = readings.flow(visit, frame.WINDOWS[word][0], name)
     serving = [

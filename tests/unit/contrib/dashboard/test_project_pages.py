@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.contrib.dashboard.app import PAGES
+from nuvom.core.record import JobStatus
 from nuvom.core.views import Rollup, WorkerInfo
 from nuvom.inspection.inspector import Inspector
 from tests.engine import make_runtime
@@ -159,6 +160,14 @@ def test_a_queue_says_who_serves_it_and_asks_before_a_purge(dashboard: Dashboard
     assert "/queues/mail/purge" not in page.actions
     assert "/queues/mail/purge" in _read(dashboard, "/queues/mail?purge=1").actions
     assert dashboard.get("/queues/nothing").status_code == 404
+
+
+def test_a_queue_in_which_all_succeeded_is_there(any_dashboard: Dashboard) -> None:
+    any_dashboard.end(any_dashboard.add("shop.mail", queue="calm"), JobStatus.SUCCESS)
+    assert 'href="/queues/calm"' in any_dashboard.get("/queues").text
+    page = any_dashboard.get("/queues/calm").text
+    (row,) = [one for one in page.split("<tr") if "SUCCESS" in one]
+    assert '<td class="n">1</td>' in row
 
 
 def test_a_worker_shows_its_jobs_and_what_it_can_be_told(dashboard: Dashboard) -> None:
