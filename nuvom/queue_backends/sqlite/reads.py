@@ -42,8 +42,10 @@ _OLDEST = 50  # ready jobs of a queue and priority among which the oldest is loo
 
 _ONE = f"{SNAPSHOT_WITH_RESULT} WHERE j.id = ?1"
 # If that job was removed since, compare ids: those of this package sort by creation time.
+# Ids of one millisecond, their first 13 characters, are in no order.
 _BELOW = """SELECT coalesce((SELECT seq FROM jobs WHERE id = ?1),
-    1 + (SELECT seq FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 1), 0)"""
+    (SELECT 1 + max(seq) FROM jobs WHERE id < ?1 AND id >=
+        (SELECT substr(id, 1, 13) FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 1)), 0)"""
 _FITS = """(?1 IS NULL OR j.queue = ?1) AND (?2 IS NULL OR j.task = ?2)"""
 # Jobs of any status: first which numbers a walk through the newest ?2 comes to.
 _ENDS = """SELECT max(seq), min(seq), count(*)
