@@ -37,7 +37,7 @@ from tools.showcase.store import showcase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
     from nuvom.runtime import Runtime
     from tools.showcase.store import Showcase
@@ -148,13 +148,7 @@ def _dashboard(
             for one in pictures:
                 file = folder / f"dashboard-{one.name}.png"
                 address = server.url + one.path.format(job=shop.job, group=shop.group)
-                with browser.new_context(
-                    viewport={"width": one.width, "height": one.height or 900},
-                    color_scheme="dark" if one.scheme == "dark" else "light",
-                    timezone_id=ZONE,
-                ) as context:
-                    context.add_cookies(cookies)
-                    _take(context.new_page(), address, one, file)
+                _take(browser, cookies, address, picture=one, file=file)
                 yield file
             browser.close()
     finally:
@@ -170,17 +164,26 @@ def _signed_in(browser: Browser, server: DashboardServer) -> list[SetCookieParam
     return [SetCookieParam(name=name, value=value, url=server.url) for name, value in values]
 
 
-def _take(page: Page, address: str, picture: Picture, file: Path) -> None:
+def _take(
+    browser: Browser, cookies: list[SetCookieParam], address: str, *, picture: Picture, file: Path
+) -> None:
     """Take one picture; tell what the browser has to say, and whether the page is too wide."""
-    page.on("console", lambda message: print(f"{picture.name}: {message.text}"))
-    page.goto(address)
-    page.evaluate("document.fonts.ready")
-    width, height = page.evaluate(_SIZE)
-    if width > picture.width:
-        print(f"{picture.name}: it scrolls sideways")
-    if picture.height is None:  # as tall as the page, so that the navigation ends where it does
-        page.set_viewport_size({"width": picture.width, "height": height})
-    page.screenshot(path=file)
+    with browser.new_context(
+        viewport={"width": picture.width, "height": picture.height or 900},
+        color_scheme="dark" if picture.scheme == "dark" else "light",
+        timezone_id=ZONE,
+    ) as context:
+        context.add_cookies(cookies)
+        page = context.new_page()
+        page.on("console", lambda message: print(f"{picture.name}: {message.text}"))
+        page.goto(address)
+        page.evaluate("document.fonts.ready")
+        width, height = page.evaluate(_SIZE)
+        if width > picture.width:
+            print(f"{picture.name}: it scrolls sideways")
+        if picture.height is None:  # as tall as the page, so that the navigation ends where it does
+            page.set_viewport_size({"width": picture.width, "height": height})
+        page.screenshot(path=file)
     _reduce(file)
 
 

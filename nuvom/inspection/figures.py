@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.core.views import ENDS
-from nuvom.inspection.history import percentile, series, total
+from nuvom.inspection.history import by_name, percentile, series, total
 from nuvom.inspection.inspector import COUNTED_JOBS
 
 if TYPE_CHECKING:
@@ -167,7 +167,12 @@ def recent(inspector: Inspector, now: float) -> Recent:
 def queues(inspector: Inspector, seen: Recent) -> list[QueueFigures]:
     """Return the figures of each queue, by name."""
     workers = _living(inspector) if inspector.sees_processes else None
-    return [_queue(inspector, seen, one, workers) for one in inspector.stats(COUNTED_JOBS)]
+    minutes, hours = by_name(seen.minutes, "queue"), by_name(seen.hours, "queue")
+    found = []
+    for one in inspector.backlog(COUNTED_JOBS):
+        own = Recent(seen.now, minutes.get(one.queue, ()), hours.get(one.queue, ()))
+        found.append(_queue(inspector, own, one, workers))
+    return found
 
 
 def _living(inspector: Inspector) -> list[WorkerInfo]:
@@ -175,21 +180,25 @@ def _living(inspector: Inspector) -> list[WorkerInfo]:
 
 
 def _queue(
-    inspector: Inspector, seen: Recent, stats: QueueStats, workers: Sequence[WorkerInfo] | None
+    inspector: Inspector,
+    seen: Recent,
+    stats: QueueStats,
+    workers: Sequence[WorkerInfo] | None,
 ) -> QueueFigures:
+    """Return the figures of one queue, from its own part of the history."""
     now, name = seen.now, stats.queue
     serving = [one for one in workers or () if not one.queues or name in one.queues]
-    failed, before = _days_failed(seen, name)
+    failed, before = _days_failed(seen)
     keeps, whole = inspector.keeps_history, now // MINUTE * MINUTE
     since, until = now - HOUR, whole - whole % _LATELY_STEP
-    lately = series(seen.minutes, since, until, _LATELY_STEP, kinds=ENDS, queue=name)
+    lately = series(seen.minutes, since, until, _LATELY_STEP, kinds=ENDS)
     return QueueFigures(
         stats,
         None if workers is None else len(serving),
         None if workers is None else sum(one.slots for one in serving),
         None if stats.oldest_ready_at is None else max(0.0, now - stats.oldest_ready_at),
-        per_min(seen.minutes, now, queue=name) if keeps else None,
-        percentile(seen.minutes, 0.95, kinds=RAN, queue=name),
+        per_min(seen.minutes, now) if keeps else None,
+        percentile(seen.minutes, 0.95, kinds=RAN),
         lately if keeps else None,
         failed if keeps else None,
         before if keeps else None,
@@ -207,13 +216,13 @@ def per_min(minutes: Sequence[Rollup], now: float, *, queue: str | None = None) 
     return total(lately, ENDS, queue=queue) * MINUTE / _LATELY_SECS
 
 
-def _days_failed(seen: Recent, queue: str) -> tuple[int, int | None]:
+def _days_failed(seen: Recent) -> tuple[int, int | None]:
     """Return how many jobs failed in the last 24 hours, and in the 24 before, to the hour."""
     middle = seen.now - DAY
     late = [one for one in seen.hours if one.at >= middle]
     early = [one for one in seen.hours if one.at < middle]
-    before = total(early, FAILURES, queue=queue) if total(early, ENDS, queue=queue) else None
-    return total(late, FAILURES, queue=queue), before
+    before = total(early, FAILURES) if total(early, ENDS) else None
+    return total(late, FAILURES), before
 
 
 class ProjectFigures(NamedTuple):

@@ -7,7 +7,8 @@ rows for readers that ask again and again.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from collections import defaultdict
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nuvom.core.views import ROLLUP_BOUNDS, UNTIMED
 
@@ -40,6 +41,14 @@ def series(
         if 0 <= place < len(counts):
             counts[place] += one.count
     return counts
+
+
+def by_name(rows: Iterable[Rollup], name: Literal["queue", "task"]) -> dict[str, list[Rollup]]:
+    """Return the rows of each queue or task, so that many can be looked at in one pass."""
+    found: defaultdict[str, list[Rollup]] = defaultdict(list)
+    for one in rows:
+        found[getattr(one, name)].append(one)
+    return found
 
 
 def total(

@@ -12,8 +12,6 @@ from functools import cached_property, partial
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec.structs import replace
-
 from nuvom.core.ids import CHILDREN, REPEATS, following_id
 from nuvom.core.record import (
     FINAL,
@@ -22,7 +20,6 @@ from nuvom.core.record import (
     JobRecord,
     JobSnapshot,
     JobStatus,
-    StoredError,
 )
 from nuvom.core.text import mask_text
 from nuvom.core.views import JobScan, Links, Reason
@@ -33,6 +30,7 @@ from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Lookup, SearchLi
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
 from nuvom.result_backends.base import BaseResultBackend
+from nuvom.result_backends.full import from_full, with_outcome
 from nuvom.scheduler.store import all_records, find_record
 
 if TYPE_CHECKING:
@@ -98,12 +96,12 @@ class Inspector:
             return found
         kept = self._runtime.results.get_full(job_id)
         if found is not None:
-            return found if kept is None else _with_outcome(found, kept)
+            return found if kept is None else with_outcome(found, kept)
         if kept is None:
             if record is None or not self.is_blind:
                 raise JobNotFound(job_id)
             return JobSnapshot(record=record)
-        return _from_full(kept, self._runtime.codec)
+        return from_full(kept, self._runtime.codec)
 
     @property
     def is_blind(self) -> bool:
@@ -248,9 +246,7 @@ class Inspector:
                 statuses=statuses, queue=queue, task=task, before=before, limit=limit
             )
         wanted = frozenset(statuses)
-        found = [
-            _from_full(kept, self._runtime.codec) for kept in self._runtime.results.list_jobs()
-        ]
+        found = [from_full(kept, self._runtime.codec) for kept in self._runtime.results.list_jobs()]
         if before is not None:
             places = [place for place, one in enumerate(found) if one.record.id == before]
             older = [one for one in found if one.record.id < before]  # it was removed since
@@ -287,6 +283,12 @@ class Inspector:
         lookup = Lookup(self._scan, self._named, self._runtime.clock)
         return lookup.find(search, before, limit, SearchLimits(secs, within))
 
+    def newest(
+        self, task: str, limit: int, *, statuses: Iterable[JobStatus] = ()
+    ) -> list[JobSnapshot]:
+        """Return the newest jobs of a task among those that a search looks at by default."""
+        return self._scan(limit=limit, within=SEARCHED_JOBS, task=task, statuses=statuses).jobs
+
     def _scan(self, *, limit: int, within: int, **wanted: Any) -> JobScan:
         if self._queue is not None:
             return self._queue.scan(limit=limit, within=within, **wanted)
@@ -304,6 +306,13 @@ class Inspector:
         if self._queue is None:
             return []
         return self._queue.stats() if most is None else self._queue.stats(most)
+
+    def backlog(self, most: int | None = None) -> list[QueueStats]:
+        """Return counts for each queue, as ``stats``, but perhaps none of successes.
+
+        This is much cheaper where a store keeps many jobs that have ended.
+        """
+        return [] if self._queue is None else self._queue.backlog(most)
 
     def status_counts(self, most: int = COUNTED_JOBS) -> dict[JobStatus, Count]:
         """Return how many jobs have each status, counted only so far for each queue.
@@ -395,7 +404,9 @@ class Inspector:
         return None
 
     def _why_pending(self, record: JobRecord) -> Reason:
-        stats = next((one for one in self.stats(_WAITING_TOLD) if one.queue == record.queue), None)
+        stats = next(
+            (one for one in self.backlog(_WAITING_TOLD) if one.queue == record.queue), None
+        )
         if stats is not None and stats.paused_by is not None:
             text = f'its queue "{record.queue}" is paused by {stats.paused_by}'
             return Reason(text, f"Let it go on: nuvom queues resume {record.queue}")
@@ -552,43 +563,3 @@ class Inspector:
 
 def _is_same(one: JobSnapshot, now: JobSnapshot) -> bool:
     return (one.status, one.record.lease_epoch) == (now.status, now.record.lease_epoch)
-
-
-def _with_outcome(found: JobSnapshot, kept: dict[str, Any]) -> JobSnapshot:
-    finished_at = found.finished_at or kept.get("finished_at")
-    return replace(found, error=found.error or _error_of(kept), finished_at=finished_at)
-
-
-def _from_full(kept: dict[str, Any], codec: Any) -> JobSnapshot:
-    args, kwargs = codec.encode_call(tuple(kept.get("args") or ()), kept.get("kwargs") or {})
-    record = JobRecord(
-        id=kept["id"],
-        func_name=kept.get("func_name") or "",
-        args=args,
-        kwargs=kwargs,
-        queue=kept.get("queue") or "default",
-        priority=5 if kept.get("priority") is None else kept["priority"],
-        created_at=kept.get("created_at") or 0.0,
-        run_at=kept.get("run_at") or 0.0,
-        max_retries=kept.get("max_retries") or 0,
-        tags=tuple(kept.get("tags") or ()),
-        metadata=kept.get("metadata"),
-        status=JobStatus(kept.get("status", JobStatus.PENDING)),
-        attempt=kept.get("attempt") or 0,
-    )
-    is_success = record.status is JobStatus.SUCCESS
-    return JobSnapshot(
-        record=record,
-        result=codec.encode_value(kept.get("result")) if is_success else None,
-        error=_error_of(kept),
-        worker=kept.get("worker"),
-        started_at=kept.get("started_at"),
-        finished_at=kept.get("finished_at"),
-    )
-
-
-def _error_of(kept: dict[str, Any]) -> StoredError | None:
-    error = kept.get("error")
-    if not error:
-        return None
-    return StoredError(error["type"], error["message"], error.get("traceback"))

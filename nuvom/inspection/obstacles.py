@@ -73,7 +73,7 @@ def _around(
     """Yield what is so of queue, time, workers, slots and task, in the order of the reasons."""
     record, is_final = job.record, job.status.is_final
     name = record.queue
-    paused_by = {one.queue: one.paused_by for one in inspector.stats(1)}.get(name)
+    paused_by = {one.queue: one.paused_by for one in inspector.backlog(1)}.get(name)
     if paused_by is None:
         yield Obstacle(False, f"Queue {name} is not paused.")
     else:

@@ -274,7 +274,7 @@ def _orphans(_: Runtime, inspector: Inspector) -> Iterator[Check]:
 def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
     now = runtime.clock.now()
     living = [one for one in inspector.workers() if one.state == "alive"]
-    found = inspector.stats(COUNTED_JOBS)
+    found = inspector.backlog(COUNTED_JOBS)
     is_stopped = not living and sum(one.ready > 0 for one in found) > _FEW_QUEUES
     if is_stopped:
         text = f"{plural(sum(one.ready for one in found), 'job')} waiting, and no worker is running"

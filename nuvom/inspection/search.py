@@ -34,7 +34,7 @@ TEXT = "text"
 ARGUMENT = "args."
 """How the names of conditions on arguments begin: ``args.user.id``."""
 
-SEARCH_SECS = 0.1
+SEARCH_SECS = 0.06
 """How long a search looks for jobs unless it is told otherwise."""
 
 SEARCHED_JOBS = 100_000

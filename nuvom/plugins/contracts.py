@@ -49,6 +49,9 @@ class Inspector(Protocol):
     def stats(self) -> list[QueueStats]:
         """Return counts for each queue, ordered by name."""
 
+    def backlog(self) -> list[QueueStats]:
+        """Return the same, perhaps without counts of successes, which takes less time."""
+
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that are not known to be dead."""
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec.structs import replace
+
 from nuvom.core.record import JobRecord, JobSnapshot, JobStatus, StoredError
 from nuvom.result_backends.base import BaseResultBackend
 
@@ -38,6 +41,49 @@ def as_full(kept: JobSnapshot, codec: Codec) -> dict[str, Any]:
         "tags": list(record.tags),
         "metadata": record.metadata,
     }
+
+
+def with_outcome(found: JobSnapshot, kept: dict[str, Any]) -> JobSnapshot:
+    """Return a job with the outcome that ``get_full`` gave."""
+    finished_at = found.finished_at or kept.get("finished_at")
+    return replace(found, error=found.error or _error_of(kept), finished_at=finished_at)
+
+
+def from_full(kept: dict[str, Any], codec: Codec) -> JobSnapshot:
+    """Return the job that ``get_full`` gave: the opposite of ``as_full``."""
+    call = codec.encode_call(tuple(kept.get("args") or ()), kept.get("kwargs") or {})
+    args, kwargs = map(msgspec.Raw, call)
+    record = JobRecord(
+        id=kept["id"],
+        func_name=kept.get("func_name") or "",
+        args=args,
+        kwargs=kwargs,
+        queue=kept.get("queue") or "default",
+        priority=5 if kept.get("priority") is None else kept["priority"],
+        created_at=kept.get("created_at") or 0.0,
+        run_at=kept.get("run_at") or 0.0,
+        max_retries=kept.get("max_retries") or 0,
+        tags=tuple(kept.get("tags") or ()),
+        metadata=kept.get("metadata"),
+        status=JobStatus(kept.get("status", JobStatus.PENDING)),
+        attempt=kept.get("attempt") or 0,
+    )
+    is_success = record.status is JobStatus.SUCCESS
+    return JobSnapshot(
+        record=record,
+        result=codec.encode_value(kept.get("result")) if is_success else None,
+        error=_error_of(kept),
+        worker=kept.get("worker"),
+        started_at=kept.get("started_at"),
+        finished_at=kept.get("finished_at"),
+    )
+
+
+def _error_of(kept: dict[str, Any]) -> StoredError | None:
+    error = kept.get("error")
+    if not error:
+        return None
+    return StoredError(error["type"], error["message"], error.get("traceback"))
 
 
 def as_stored_error(error: StoredError | BaseException | str) -> StoredError:

@@ -231,8 +231,10 @@ def test_everything_is_done_by_keyboard(page: Page, site: Serving) -> None:
     keys.press("j")
     page.wait_for_url("**/jobs")
     keys.press("/")
+    expect(page.get_by_label("Filter jobs")).to_be_focused()
     keys.type("queue:keys")
     keys.press("Enter")
+    page.wait_for_url("**/jobs?q=queue%3Akeys")
     expect(page.locator("tbody tr")).to_have_count(1)
     focus = "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"
     tab_to(page, focus, f"Select job {failed[-8:]}")

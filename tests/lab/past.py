@@ -11,7 +11,8 @@ from nuvom.core.record import Attempt, JobRecord, JobStatus, StoredError
 from nuvom.core.totals import RollupSums
 from nuvom.core.views import ROLLUP_BOUNDS, UNTIMED, Rollup, failure_group
 from nuvom.queue_backends.sqlite import schema
-from nuvom.queue_backends.sqlite.hot import LARGE_BYTES, add_rollups
+from nuvom.queue_backends.sqlite.hot import LARGE_BYTES
+from nuvom.queue_backends.sqlite.rollups import add_rollups
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,6 +13,7 @@ from nuvom.core.ids import new_id
 from nuvom.core.record import JobStatus
 from nuvom.errors import CapabilityMissing, QueueError
 from nuvom.host.crashpoint import arm
+from nuvom.inspection.inspector import Inspector
 from nuvom.job import Job
 from nuvom.result_backends.memory import MemoryResultBackend
 from nuvom.sdk import list_jobs
@@ -103,6 +104,26 @@ def test_kept_outcome_is_not_taken_for_that_of_the_new_attempt(engine: Engine) -
     engine.runtime.control.retry(job.id)
     engine.work()
     assert "well" == job.get(1)
+
+
+def test_jobs_are_changed_only_as_they_were_seen(engine: Engine) -> None:
+    control, inspector = engine.runtime.control, Inspector(engine.runtime)
+    job = failed(engine)
+    before = inspector.snapshot(job.id)
+    job.retry()
+    engine.work()
+    now = inspector.snapshot(job.id)
+    assert "FAILED" == before.status == now.status
+    assert [False] == control.retry_seen([before])
+    if control.is_shared:
+        assert [False] == control.discard_seen([before])
+    assert [True, False] == control.retry_seen([now, before])
+    waiting = inspector.snapshot(job.id)
+    engine.work()
+    assert [False] == control.cancel_seen([waiting])
+    assert "FAILED" == job.status
+    if control.is_shared:
+        assert [True] == control.discard_seen([inspector.snapshot(job.id)])
 
 
 # ---- retry as another task ------------------------------------------------------------------

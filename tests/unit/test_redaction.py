@@ -168,4 +168,4 @@ def test_an_object_inside_an_edited_one_is_put_together_anew() -> None:
 def test_an_option_that_names_nothing_is_refused() -> None:
     for value in ((), [1], 5):
         with pytest.raises(InvalidTaskOption, match="redact"):
-            task(redact=value)  # type: ignore[call-overload]
+            task(redact=value)  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ class StoreWatch:
         self._listeners: set[StreamListener] = set()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        self._touches = 0
 
     def join(self, listener: StreamListener) -> None:
         """Tell a listener of changes until it leaves."""
@@ -68,6 +69,15 @@ class StoreWatch:
                 )
                 self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody looks at the store any more."""
+        return self._closing.is_set()
+
+    def touch(self) -> None:
+        """Have open pages read themselves again, though the store may be the same."""
+        self._touches += 1
+
     def leave(self, listener: StreamListener) -> None:
         """Tell a listener no more."""
         with self._lock:
@@ -76,7 +86,7 @@ class StoreWatch:
     def look(self) -> None:
         """Look at the store once, and tell all listeners if it has changed."""
         try:
-            found = blake2b(repr(self._read()).encode(), digest_size=8).hexdigest()
+            found = blake2b(repr((self._read(), self._touches)).encode(), digest_size=8).hexdigest()
         except NuvomError:
             found = LOST
         self._tell(found, is_over=self._is_ending())

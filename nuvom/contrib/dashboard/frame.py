@@ -69,7 +69,7 @@ def counts(visit: Visit) -> Mapping[str, str]:
     stats = [one.stats for one in readings.queues(visit)]
     more = any(name in one.at_least for one in stats for name in _WAITING)
     workers = visit.inspector.workers()
-    slow = visit.site.kept(("counts", visit.revision), _COUNTS_SECS, lambda: _counts(visit))
+    slow = visit.site.kept("counts", _COUNTS_SECS, lambda: _counts(visit), until_change=True)
     found = {
         "/jobs": number(sum(one.waiting for one in stats), is_more=more),
         "/queues": number(len(stats)),

@@ -25,33 +25,39 @@ _SHORTEST_FLOW_SECS, _LONGEST_FLOW_SECS = 2.0, 60.0
 def recent(visit: Visit) -> Recent:
     """Return the rows of the history that many figures share."""
     return visit.site.kept(
-        ("recent", visit.revision), _RECENT_SECS, lambda: figures.recent(visit.inspector, visit.now)
+        "recent",
+        _RECENT_SECS,
+        lambda: figures.recent(visit.inspector, visit.now),
+        until_change=True,
     )
 
 
 def queues(visit: Visit) -> list[QueueFigures]:
     """Return the figures of each queue."""
-    seen = recent(visit)._replace(now=visit.now)
     return visit.site.kept(
-        ("queues", visit.revision), _SECS, lambda: figures.queues(visit.inspector, seen)
+        "queues",
+        _SECS,
+        lambda: figures.queues(visit.inspector, recent(visit)._replace(now=visit.now)),
+        until_change=True,
     )
 
 
 def flow(visit: Visit, secs: int, queue: str | None = None) -> Flow:
     """Return what ended in the last ``secs`` seconds; longer windows are kept for longer."""
     kept_secs = min(max(secs * _FLOW_SHARE, _SHORTEST_FLOW_SECS), _LONGEST_FLOW_SECS)
-    revision = visit.revision if secs <= figures.HOUR else ""
     return visit.site.kept(
-        ("flow", secs, queue, revision),
+        ("flow", secs, queue),
         kept_secs,
         lambda: figures.flow(visit.inspector, visit.now, secs, queue=queue),
+        until_change=secs <= figures.HOUR,
     )
 
 
 def concerns(visit: Visit) -> list[Check]:
     """Return what needs attention."""
     return visit.site.kept(
-        ("attention", visit.revision),
+        "attention",
         _ATTENTION_SECS,
         lambda: list(attention(visit.runtime, visit.inspector)),
+        until_change=True,
     )

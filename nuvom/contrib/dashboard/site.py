@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from hashlib import sha256
+from math import inf
 from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
@@ -14,8 +15,9 @@ from starlette.responses import Response
 from nuvom._version import __version__
 from nuvom.contrib.dashboard import charts
 from nuvom.contrib.dashboard.events import StoreWatch
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.text import mask_text
-from nuvom.errors import plural
+from nuvom.errors import NuvomError, plural
 from nuvom.inspection import formats, views
 from nuvom.inspection.history import KeptHistory
 from nuvom.inspection.inspector import Inspector
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 _HOME = Path(__file__).parent
 _MOST_KEPT = 200  # answers of the store that are used again for a moment
+_SLOW_SECS = 0.02  # what takes longer to read is read beside the requests
+_SLOW_SHARE = 30  # and not again before so many times as long have passed
+_STALE_SECS = 30.0  # unless it is so old, as nobody has asked
 _NEVER_CHANGES = "public, max-age=31536000, immutable"
 
 
@@ -40,11 +45,20 @@ class StaticFile(NamedTuple):
 
 
 class _Kept:
-    """An answer of the store that is used again for a moment."""
+    """An answer of the store that is used again for a moment.
+
+    Attributes:
+        lock: Held while it is read.
+        read_at: When that began, by the monotonic clock.
+        took_secs: How long it took.
+        revision: What the store was like then, as far as known.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.until = 0.0
+        self.read_at = -inf
+        self.took_secs = 0.0
+        self.revision = ""
         self.value: object = None
 
 
@@ -93,20 +107,65 @@ class Site:
         """Let all templates use some values, by name."""
         self._templates.globals.update(values)
 
-    def kept(self, key: Hashable, secs: float, read: Callable[[], T]) -> T:
-        """Return what ``read`` returned at most ``secs`` ago, so that tabs share what they ask.
+    def kept(
+        self, key: Hashable, secs: float, read: Callable[[], T], *, until_change: bool = False
+    ) -> T:
+        """Return what ``read`` has returned at most ``secs`` ago, so that tabs share what they ask.
 
-        Who asks while another one reads waits for that one: no read runs twice at a time.
+        Who asks while another one reads waits for that one: no read runs twice at a time. Of a
+        large store, where a read takes long, the last answer is returned at once, and a thread
+        reads the next one; open pages are told once it has changed.
+
+        Args:
+            until_change: Whether a change that open pages are told of makes it out of date sooner.
         """
         with self._lock:
             found = self._kept.setdefault(key, _Kept())
             self._keep_few(key)
-        with found.lock:
-            clock = self.runtime.clock
-            if found.until <= clock.monotonic():
-                found.value = read()
-                found.until = clock.monotonic() + secs
+        seen_at = found.read_at
+        age = SYSTEM_CLOCK.monotonic() - seen_at
+        is_current = not until_change or found.revision == self.changes.revision
+        if age <= secs and is_current:
             return cast("T", found.value)
+        if found.took_secs > _SLOW_SECS and age < _STALE_SECS:
+            self._read_later(found, read, _SLOW_SHARE * found.took_secs - age)
+            return cast("T", found.value)
+        with found.lock:
+            if found.read_at == seen_at:  # else another one has just read it
+                self._read(found, read)
+            return cast("T", found.value)
+
+    def _read(self, kept: _Kept, read: Callable[[], object]) -> None:
+        """Read an answer anew; the caller holds its lock."""
+        revision, began = self.changes.revision, SYSTEM_CLOCK.monotonic()
+        kept.value = read()
+        kept.took_secs = SYSTEM_CLOCK.monotonic() - began
+        kept.read_at, kept.revision = began, revision
+
+    def _read_later(self, kept: _Kept, read: Callable[[], object], secs: float) -> None:
+        """Read an answer in a thread, unless that is under way."""
+        if not kept.lock.acquire(blocking=False):
+            return
+        try:
+            timer = threading.Timer(max(0.0, secs), self._read_behind, (kept, read))
+            timer.daemon = True
+            timer.start()
+        except BaseException:
+            kept.lock.release()
+            raise
+
+    def _read_behind(self, kept: _Kept, read: Callable[[], object]) -> None:
+        """Read an answer for which the lock was taken."""
+        before = kept.value
+        try:
+            if not self.changes.is_closed:
+                self._read(kept, read)
+        except NuvomError:
+            kept.read_at = -inf  # who asks next meets the error
+        finally:
+            kept.lock.release()
+        if kept.value != before:
+            self.changes.touch()
 
     def forget(self) -> None:
         """Read everything again: somebody has changed something here, and wants to see it."""

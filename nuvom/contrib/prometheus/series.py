@@ -185,7 +185,7 @@ class StoreSeries:
         if Capability.INSPECTION not in self._runtime.queue.capabilities:
             yield _old_size(self._runtime.queue.qsize())
             return
-        stats, workers = self._inspector.stats(), self._inspector.workers()
+        stats, workers = self._inspector.backlog(), self._inspector.workers()
         totals = self._inspector.totals()
         known = [one.queue for one in stats]
         yield from self._of_totals(totals, known)

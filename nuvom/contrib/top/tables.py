@@ -45,7 +45,7 @@ STATES = {
 }
 _UNKNOWN = ("?", QUIET, "")
 _MOST_CHARS = 2_000  # of an argument or a result
-_NOT_TOLD = ("at_least", "recent")
+_NOT_TOLD = ("at_least",)
 _LABELS = {
     "func_name": "task",
     "beat_age_secs": "heartbeat",

@@ -41,11 +41,11 @@ _WIDER = 4  # how many times as many the next time
 _OLDEST = 50  # ready jobs of a queue and priority among which the oldest is looked for
 
 _ONE = f"{SNAPSHOT_WITH_RESULT} WHERE j.id = ?1"
-# If that job was removed since, compare ids: those of this package sort by creation time.
-# Ids of one millisecond, their first 13 characters, are in no order.
+# If that job was removed since, compare ids: those of this package sort by creation time, but
+# those of one moment in any order, so some are looked at. Better show a job twice than miss it.
 _BELOW = """SELECT coalesce((SELECT seq FROM jobs WHERE id = ?1),
-    (SELECT 1 + max(seq) FROM jobs WHERE id < ?1 AND id >=
-        (SELECT substr(id, 1, 13) FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 1)), 0)"""
+    (SELECT 1 + max(seq) FROM (SELECT seq FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 100)),
+    0)"""
 _FITS = """(?1 IS NULL OR j.queue = ?1) AND (?2 IS NULL OR j.task = ?2)"""
 # Jobs of any status: first which numbers a walk through the newest ?2 comes to.
 _ENDS = """SELECT max(seq), min(seq), count(*)
@@ -98,9 +98,12 @@ _SOME_READY = f"""{_READY_PARTS} SELECT queue,
     FROM parts"""
 _SOME_DUE = """SELECT queue, attempt > 0, max(created_at, run_at) FROM jobs
     WHERE status = 7 AND run_at <= ?2 LIMIT ?1"""
-_SOME_RUNNING = "SELECT queue FROM jobs WHERE status = 1 LIMIT ?1"
-_SOME_OTHERS = """SELECT queue, attempt > 0 FROM jobs WHERE status = {status} AND status > 2
-    ORDER BY seq DESC LIMIT ?1"""
+_SOME_RUNNING = """SELECT queue, count(*) FROM (
+        SELECT queue FROM jobs WHERE status = 1 LIMIT ?1) GROUP BY queue"""
+_SOME_OTHERS = """SELECT queue, attempt > 0 AS again, count(*) FROM (
+        SELECT queue, attempt FROM jobs WHERE status = {status} AND status > 2
+        ORDER BY seq DESC LIMIT ?1)
+    GROUP BY queue, again"""
 # Successes have no index, which would cost each job something: look at both ends of the table.
 # One row with all of them is read in half the time of as many rows.
 _SUCCESSES = """SELECT json_group_array(queue) FROM (SELECT queue FROM (
@@ -172,14 +175,15 @@ class _Bounded:
         self._oldest: dict[str, float] = {}
         self._at_least: dict[str, set[str]] = defaultdict(set)
 
-    def counts(self) -> dict[str, dict[str, Any]]:
+    def counts(self, *, with_successes: bool = True) -> dict[str, dict[str, Any]]:
         """Return the fields of ``QueueStats`` by queue."""
         self._count_ready()
         self._count("running", self._read(_SOME_RUNNING))
         for code in (FAILED, DEAD, CANCELLED, PARKED):
             self._count(STATUS[code].lower(), self._read(_SOME_OTHERS.format(status=code)))
         self._count_later()
-        self._count_successes()
+        if with_successes:
+            self._count_successes()
         found: dict[str, dict[str, Any]] = {}
         for queue, counted in self._counts.items():
             found[queue] = {
@@ -193,9 +197,9 @@ class _Bounded:
         return self._store.db.read(sql, (self._most, *more))
 
     def _count(self, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        for queue, count in Counter(row[0] for row in rows).items():
+        for queue, *_, count in rows:
             self._counts[queue][kind] += count
-        if len(rows) >= self._most:
+        if sum(row[-1] for row in rows) >= self._most:
             self._at_least[""].add(kind)
 
     def _count_ready(self) -> None:
@@ -209,7 +213,8 @@ class _Bounded:
 
     def _count_later(self) -> None:
         """Count scheduled jobs, and those that are due already as ready."""
-        later, due = Counter(self._read(_SOME_OTHERS.format(status=SCHEDULED))), 0
+        rows, due = self._read(_SOME_OTHERS.format(status=SCHEDULED)), 0
+        later = Counter({(queue, again): count for queue, again, count in rows})
         is_more = later.total() >= self._most
         for queue, again, since in self._read(_SOME_DUE, self._store.clock.now()):
             due += 1
@@ -355,9 +360,17 @@ class RowReads:
                     counts[queue]["oldest_ready_at"] = oldest
         else:
             counts.update(_Bounded(self.store, most).counts())
+        return self._with_pauses(counts)
+
+    def backlog(self, most: int | None = None) -> list[QueueStats]:
+        """Return counts without successes, by the indexes alone; see the contract."""
+        bounded = _Bounded(self.store, _ALL if most is None else most)
+        return self._with_pauses(bounded.counts(with_successes=False))
+
+    def _with_pauses(self, counts: dict[str, dict[str, Any]]) -> list[QueueStats]:
         known = self.store.db.read("SELECT name, paused_by, paused_at FROM queues")
         for queue, by, at in known:
-            counts[queue] |= {"paused_by": by, "paused_at": None if by is None else at}
+            counts.setdefault(queue, {}).update(paused_by=by, paused_at=None if by is None else at)
         return [QueueStats(queue=queue, **counts[queue]) for queue in sorted(counts)]
 
     def revision(self) -> Hashable:

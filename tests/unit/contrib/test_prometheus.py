@@ -228,13 +228,13 @@ def test_a_store_that_does_not_answer_makes_a_scrape_partial(
     monkeypatch.setattr(plugin_module, "_DEADLINE_SECS", 0.05)
     go = threading.Event()
 
-    def stats(queue: SQLiteJobQueue) -> list[object]:
+    def backlog(queue: SQLiteJobQueue, most: int | None = None) -> list[object]:
         if not go.wait(LIMIT_SECS):
             raise AssertionError
         raise BackendUnavailable("here", "gone", "wait")
 
     with exported(project) as (_, plugin):
-        monkeypatch.setattr(SQLiteJobQueue, "stats", stats)
+        monkeypatch.setattr(SQLiteJobQueue, "backlog", backlog)
         found = samples(text(plugin))
         assert 1 == value(found, "nuvom_scrape_partial")
         assert "nuvom_queue_jobs" not in found

@@ -54,6 +54,7 @@ _GROUPS = 1000
 _GROUP_JOBS = 20
 _FIRES = 5
 _MINUTE = 60
+_OVERVIEW_SECS = 1.0
 
 
 class Param(NamedTuple):
@@ -95,7 +96,12 @@ class Endpoint(NamedTuple):
 
 
 def _overview(visit: Visit, _: Body) -> Data:
-    return overview(visit.runtime, visit.inspector, COUNTED_JOBS)
+    return visit.site.kept(
+        "overview",
+        _OVERVIEW_SECS,
+        lambda: overview(visit.runtime, visit.inspector, COUNTED_JOBS),
+        until_change=True,
+    )
 
 
 def _jobs(visit: Visit, _: Body) -> Data:
@@ -135,7 +141,7 @@ def _attempts(visit: Visit, _: Body) -> Data:
 
 def _queues(visit: Visit, _: Body) -> Data:
     inspector, now = visit.inspector, visit.now
-    stats = inspector.stats()
+    stats = inspector.stats(COUNTED_JOBS)
     found = [views.queue_data(one, now, inspector.workers_on(one.queue)) for one in stats]
     return {"queues": found}
 

@@ -92,7 +92,7 @@ def errors(visit: Visit) -> Page:
 def groups_of(visit: Visit) -> list[ErrorGroup]:
     """Return the latest groups of failures."""
     read = visit.inspector.error_groups
-    return visit.site.kept("groups", _GROUPS_SECS, lambda: read(_MOST_GROUPS))
+    return visit.site.kept("groups", _GROUPS_SECS, lambda: read(_MOST_GROUPS), until_change=True)
 
 
 def _as_job(group: ErrorGroup) -> JobSnapshot:

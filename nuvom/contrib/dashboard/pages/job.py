@@ -239,7 +239,7 @@ def _waited(record: JobRecord, attempts: list[Attempt]) -> float | None:
 
 
 def _runs(visit: Visit, record: JobRecord) -> LastRuns:
-    found = visit.inspector.page(statuses=FINAL, task=record.func_name, limit=_RUNS)
+    found = visit.inspector.newest(record.func_name, _RUNS, statuses=FINAL)
     taken = [views.took(*views.job_times(one)) for one in reversed(found)]
     secs = [one for one in taken if one is not None]
     counts = [(str(word), sum(one.status is word for one in found)) for word in JobStatus]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard.visit import Page, whole
+from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import FINAL, JobStatus
 from nuvom.core.transitions import RETRYABLE
 from nuvom.errors import InvalidSearch, PayloadError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 SIZES = (25, 50, 100, 200)
 _USUAL_SIZE = 50
 _MOST_BYTES = 65_536  # of arguments that a list shows the beginning of
-_MOST_COUNTED = 10_000
-_COUNTING_SECS = 2.0
+_COUNTED = 1000  # jobs at a time
+_COUNTING_SECS = 0.1
 _COUNTS_SECS = 1.0  # for which all tabs share the counts of statuses
 
 ALLOWED = {
@@ -91,7 +92,7 @@ def jobs(visit: Visit) -> Page:
     search, size, now = typed.search, _size(visit), visit.now
     found = inspector.search(search, before=visit.asked("before") or None, limit=size)
     rows = [row_of(inspector, one, now) for one in found.jobs]
-    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts)
+    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts, until_change=True)
     here = {"q": search.text, "size": visit.asked("size"), "compact": visit.asked("compact")}
     return Page(
         "jobs.html",
@@ -114,30 +115,22 @@ def jobs(visit: Visit) -> Page:
 def chosen(visit: Visit) -> Page:
     """Ask what to do to all jobs that match: how many there are now, up to the newest of them."""
     search = typed_search(visit).search
-    counts = dict.fromkeys(ALLOWED, 0)
-    newest, seen, is_more = "", 0, False
-    for one in matching(visit.inspector, search):
-        newest = newest or one.record.id
-        seen += 1
-        for action, statuses in ALLOWED.items():
-            counts[action] += one.status in statuses
-        if seen == _MOST_COUNTED:
-            is_more = True
+    counts, newest, seen = dict.fromkeys(ALLOWED, 0), "", 0
+    before: str | None = None
+    ends_at = SYSTEM_CLOCK.monotonic() + _COUNTING_SECS
+    while (left := ends_at - SYSTEM_CLOCK.monotonic()) > 0:
+        found = visit.inspector.search(search, before=before, limit=_COUNTED, secs=left)
+        for one in found.jobs:
+            newest = newest or one.record.id
+            for action, statuses in ALLOWED.items():
+                counts[action] += one.status in statuses
+        seen += len(found.jobs)
+        before = found.next_before
+        if before is None:
             break
     asked = visit.asked("do")
     context = {"search": search, "counts": counts, "upto": newest, "seen": seen}
-    return Page("chosen.html", {**context, "is_more": is_more, "asked": asked})
-
-
-def matching(inspector: Inspector, search: Search) -> Iterator[JobSnapshot]:
-    """Yield the jobs that match, newest first, as far as they are found in limited time."""
-    before: str | None = None
-    while True:
-        found = inspector.search(search, before=before, limit=1000, secs=_COUNTING_SECS)
-        yield from found.jobs
-        before = found.next_before
-        if before is None or found.is_partial:
-            return
+    return Page("chosen.html", {**context, "is_more": before is not None, "asked": asked})
 
 
 def row_of(inspector: Inspector, job: JobSnapshot, now: float) -> JobRow:

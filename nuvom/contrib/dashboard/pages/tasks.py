@@ -14,13 +14,14 @@ from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import TaskNotFound, plural
 from nuvom.inspection.formats import duration
-from nuvom.inspection.history import percentile, total
+from nuvom.inspection.history import by_name, percentile, total
 from nuvom.inspection.views import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.core.record import JobRecord
     from nuvom.core.views import Rollup
     from nuvom.discovery.entries import TaskEntry
 
@@ -29,6 +30,7 @@ _BAD = ("failed", "dead")
 _STEPS = {"15m": 60, "1h": 60, "24h": 3600, "7d": 3600}
 _MOST_LOOKED_FOR = 500  # tasks whose newest job is looked for
 _RECENT = 10
+_NEWEST_SECS = 2.0
 
 
 class TaskFigures(NamedTuple):
@@ -69,17 +71,17 @@ def tasks(visit: Visit) -> Page:
     """Show all tasks of the manifest, and those that only jobs name."""
     inspector = visit.inspector
     entries = tasks_or_nothing(visit.runtime.settings.manifest_file)
-    rows, known = _history(visit), by_any_name(entries)
-    named = {one.task for one in rows} | inspector.parked_tasks().keys()
+    rows, known = by_name(_history(visit), "task"), by_any_name(entries)
+    named = rows.keys() | inspector.parked_tasks().keys()
     named |= {one.func_name for one in groups_of(visit)}
     others = sorted(named - known.keys() - {""})
     shown = [(one.name, one) for one in entries] + [(name, None) for name in others]
+    newest = _newest(visit, tuple(name for name, _ in shown[:_MOST_LOOKED_FOR]))
     return Page(
         "tasks.html",
         {
             "rows": [
-                _row(visit, rows, name, entry, look=place < _MOST_LOOKED_FOR)
-                for place, (name, entry) in enumerate(shown)
+                _row(name, entry, rows.get(name, ()), newest.get(name)) for name, entry in shown
             ],
             "window": frame.window(visit, "24h"),
             "label": frame.WINDOWS[frame.window(visit, "24h")][1],
@@ -136,7 +138,7 @@ def shown(visit: Visit, entry: TaskEntry | None, form: ArgumentForm | None) -> P
     """Return the page of a task."""
     inspector, now = visit.inspector, visit.now
     name = visit.named("name") if entry is None else entry.name
-    newest = inspector.page(task=name, limit=_RECENT)
+    newest = inspector.newest(name, _RECENT)
     history, label = _history(visit), frame.WINDOWS[frame.window(visit, "24h")][1]
     if entry is None and not newest and not any(one.task == name for one in history):
         known = [one.name for one in tasks_or_nothing(visit.runtime.settings.manifest_file)]
@@ -165,12 +167,21 @@ def _history(visit: Visit) -> list[Rollup]:
     return visit.inspector.history(until - frame.WINDOWS[word][0], until, step)
 
 
+def _newest(visit: Visit, names: Sequence[str]) -> Mapping[str, JobRecord]:
+    """Return the newest job of each task that has one: to find a rare one may take a while."""
+
+    def read() -> dict[str, JobRecord]:
+        found = ((name, visit.inspector.page(task=name, limit=1)) for name in names)
+        return {name: jobs[0].record for name, jobs in found if jobs}
+
+    return visit.site.kept(("newest", names), _NEWEST_SECS, read, until_change=True)
+
+
 def _row(
-    visit: Visit, rows: Sequence[Rollup], name: str, entry: TaskEntry | None, *, look: bool
+    name: str, entry: TaskEntry | None, rows: Sequence[Rollup], newest: JobRecord | None
 ) -> TaskRow:
-    newest = visit.inspector.page(task=name, limit=1) if look else ()
-    last_at = newest[0].record.created_at if newest else None
-    queue = newest[0].record.queue if newest else ""
+    last_at = None if newest is None else newest.created_at
+    queue = "" if newest is None else newest.queue
     if entry is not None:
         queue = str(entry.options.get("queue", "")) or queue or "default"
     return TaskRow(name, entry, _figures(rows, name), last_at, queue)

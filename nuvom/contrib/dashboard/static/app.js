@@ -27,7 +27,10 @@
   });
 
   // ---- a page follows the store ----
-  const page = { busy: false, again: false, missed: false, readAt: Date.now(), lostAt: 0 };
+  const pathOf = (address) => address.pathname + address.search;
+  const page = {
+    path: pathOf(location), busy: false, again: false, missed: false, readAt: Date.now(), lostAt: 0,
+  };
   const isWanted = () => sessionStorage.getItem("live") !== "off";
   const selected = () => all("tbody input[name=id]:checked");
   const isHeld = () =>
@@ -272,12 +275,22 @@
     try {
       const text = await read(address);
       history.pushState(null, "", address);
+      page.path = pathOf(location);
       await show(text);
     } catch {
       location.assign(address);
     }
   };
-  addEventListener("popstate", () => { follow(); });
+  // Back and forward are asked for, so neither a pause nor a selection holds them up.
+  addEventListener("popstate", async () => {
+    if (pathOf(location) === page.path) return;  // only the part after # is another
+    page.path = pathOf(location);
+    try {
+      await show(await read(location.href));
+    } catch {
+      location.reload();
+    }
+  });
 
   // After each load and each morph.
   const begin = () => {

@@ -288,7 +288,8 @@ def test_an_error_says_nothing_of_the_code(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("of a secret number")
 
-    monkeypatch.setattr(type(dashboard.inspector), "stats", fail)
+    for name in ("stats", "backlog"):
+        monkeypatch.setattr(type(dashboard.inspector), name, fail)
     page, data = dashboard.get("/queues"), dashboard.get("/api/v1/queues")
     for answer in (page, data):
         assert answer.status_code == 500
