@@ -237,3 +237,9 @@ def test_the_theme_and_the_zone_of_a_browser_are_kept(dashboard: Dashboard) -> N
     assert "Times are in Asia/Tokyo; hover for UTC." in dashboard.get("/queues").text
     dashboard.cookies.set("nuvom_zone", "../etc/passwd")
     assert "Times are in UTC." in dashboard.get("/queues").text
+
+
+def test_a_queue_that_is_new_has_a_page(dashboard: Dashboard) -> None:
+    assert "invoices" not in dashboard.get("/queues").text
+    dashboard.add("shop.mail", queue="invoices")
+    assert dashboard.get("/queues/invoices").status_code == 200
