@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.contrib.dashboard import frame, readings
+from nuvom.contrib.dashboard import actions, frame, readings
 from nuvom.contrib.dashboard.pages.overview import NONE, Figure, flow_context, number
-from nuvom.contrib.dashboard.visit import Page
+from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.errors import QueueNotFound, plural
 from nuvom.inspection import figures
 from nuvom.inspection.formats import rate_text
 
 if TYPE_CHECKING:
     from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.core.record import JobStatus
     from nuvom.inspection.figures import QueueFigures
+
+
+_STORED_SECS = 1.5  # for which all tabs share the counts of a queue
 
 
 def queues(visit: Visit) -> Page:
@@ -24,6 +28,24 @@ def queues(visit: Visit) -> Page:
 
 def queue(visit: Visit) -> Page:
     """Show one queue: its figures, its flow, and who works on it. Raises: QueueNotFound."""
+    return _shown(visit, asks=visit.asked("purge") == "1" and visit.may("purge"))
+
+
+def purge(visit: Visit) -> Done | Page:
+    """Remove the waiting jobs of a queue whose name the person has typed, or ask for it again.
+
+    Raises: QueueNotFound, HttpError.
+    """
+    visit.require("purge")
+    name, typed = visit.named("name"), visit.form.get("confirm", "").strip()
+    if typed != name:
+        return _shown(visit, asks=True, wrong=typed)._replace(status=422)
+    entry = actions.purge(visit, typed)
+    return Done(f"Queue {name} is purged: {plural(entry.done, 'waiting job')} removed.")
+
+
+def _shown(visit: Visit, *, asks: bool, wrong: str | None = None) -> Page:
+    """Return the page of a queue, with the question before a purge and what was typed wrongly."""
     name = visit.named("name")
     if name not in readings.stats(visit):
         visit.site.forget()  # it may be new
@@ -43,10 +65,23 @@ def queue(visit: Visit) -> Page:
         "window": word,
         "figures": _figures(visit, one),
         "workers": serving,
-        "asks": visit.asked("purge") == "1" and visit.may("purge"),
+        "stored": _stored(visit, name),
+        "asks": asks,
+        "wrong": wrong,
         **flow_context(visit, flow, word),
     }
     return Page("queue.html", context)
+
+
+def _stored(visit: Visit, name: str) -> list[tuple[JobStatus, str]]:
+    """Return how many jobs have each status; nothing if the store cannot tell."""
+    counts = visit.site.kept(
+        ("stored", name),
+        _STORED_SECS,
+        lambda: visit.inspector.status_counts(queue=name),
+        until_change=True,
+    )
+    return [(word, frame.number(one.n, is_more=one.is_more)) for word, one in counts.items()]
 
 
 def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
@@ -56,7 +91,7 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
     before = "" if one.failed_before is None else f"{one.failed_before:,} the day before"
     rate = NONE if one.per_min is None else rate_text(one.per_min)
     slots = "" if one.slots is None else f"of {plural(one.slots, 'slot')}"
-    workers = "" if one.workers is None else f"{plural(one.workers, 'live worker')}"
+    workers = "" if one.workers is None else f"{plural(one.workers, 'worker')} alive"
     jobs = frame.jobs
     return [
         Figure(
@@ -73,12 +108,10 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
             workers,
             jobs(visit, status="RUNNING", queue=stats.queue),
         ),
-        Figure(
-            "Later", f"{stats.scheduled + stats.retrying:,}", "", f"{stats.retrying:,} to retry"
-        ),
+        Figure("Scheduled", f"{stats.scheduled:,}", "", f"{stats.retrying:,} waiting to retry"),
         Figure("Finished", rate, "per min", "in the last 5 min"),
         Figure("Failed, 24 h", failed, "", before),
         Figure(
-            "Oldest ready", *oldest, "has waited so long" if one.oldest_secs else "no job waits"
+            "Oldest ready", *oldest, "waiting for a worker" if one.oldest_secs else "no job waits"
         ),
     ]
