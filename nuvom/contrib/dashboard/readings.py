@@ -12,6 +12,8 @@ from nuvom.inspection.inspector import COUNTED_JOBS
 from nuvom.inspection.overview import attention
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nuvom.contrib.dashboard.visit import Visit
     from nuvom.core.views import QueueStats
     from nuvom.inspection.figures import Flow, QueueFigures, Recent
@@ -39,18 +41,17 @@ def queues(visit: Visit) -> list[QueueFigures]:
     return visit.site.kept(
         "queues",
         _SECS,
-        lambda: figures.queues(visit.inspector, recent(visit)._replace(now=visit.now)),
+        lambda: figures.queues(
+            visit.inspector, recent(visit)._replace(now=visit.now), _stored(visit)
+        ),
         until_change=True,
     )
 
 
-def stats(visit: Visit) -> dict[str, QueueStats]:
-    """Return the counts of each queue, with its successes: more to read than its figures."""
+def _stored(visit: Visit) -> Sequence[QueueStats]:
+    """Return the counts of each queue with its successes, which may take long to count."""
     return visit.site.kept(
-        "stats",
-        _SECS,
-        lambda: {one.queue: one for one in visit.inspector.stats(COUNTED_JOBS)},
-        until_change=True,
+        "stored", _SECS, lambda: visit.inspector.stats(COUNTED_JOBS), until_change=True
     )
 
 

@@ -211,6 +211,8 @@ def _concern(visit: Visit, check: Check, queues: Sequence[QueueFigures]) -> Conc
     button = _button(visit, check)
     fix = "" if button and "nuvom " in check.fix else check.fix  # the button is nearer
     detail = " ".join(_sentence(one) for one in (rest, fix) if one)
+    if check.kind == "declared":
+        detail = rest  # names, which stay as they are
     if check.kind == "paused":
         detail = _waiting(check.subject, queues)
     if check.kind == "parked":

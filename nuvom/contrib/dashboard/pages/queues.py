@@ -8,7 +8,6 @@ from nuvom.contrib.dashboard import actions, frame, readings
 from nuvom.contrib.dashboard.pages.overview import NONE, Figure, flow_context, number
 from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.errors import QueueNotFound, plural
-from nuvom.inspection import figures
 from nuvom.inspection.formats import rate_text
 
 if TYPE_CHECKING:
@@ -47,13 +46,13 @@ def purge(visit: Visit) -> Done | Page:
 def _shown(visit: Visit, *, asks: bool, wrong: str | None = None) -> Page:
     """Return the page of a queue, with the question before a purge and what was typed wrongly."""
     name = visit.named("name")
-    if name not in readings.stats(visit):
+    found = {one.stats.queue: one for one in readings.queues(visit)}
+    if name not in found:
         visit.site.forget()  # it may be new
-    found = readings.stats(visit)
+        found = {one.stats.queue: one for one in readings.queues(visit)}
     if name not in found:
         raise QueueNotFound(name, [*found])
-    lately = readings.recent(visit)._replace(now=visit.now)
-    one = figures.queue(visit.inspector, lately, found[name])
+    one = found[name]
     word = frame.window(visit)
     flow = readings.flow(visit, frame.WINDOWS[word][0], name)
     serving = [
@@ -111,7 +110,5 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
         Figure("Scheduled", f"{stats.scheduled:,}", "", f"{stats.retrying:,} waiting to retry"),
         Figure("Finished", rate, "per min", "in the last 5 min"),
         Figure("Failed, 24 h", failed, "", before),
-        Figure(
-            "Oldest ready", *oldest, "waiting for a worker" if one.oldest_secs else "no job waits"
-        ),
+        Figure("Oldest ready", *oldest, "the longest wait" if one.oldest_secs else "no job waits"),
     ]

@@ -197,7 +197,7 @@ def _figures(rows: Sequence[Rollup], name: str) -> TaskFigures:
 def _shown_figures(found: TaskFigures, label: str) -> Iterator[Figure]:
     """Yield the figures of a task; counts are of jobs, times of the attempts that ended them."""
     retried = plural(found.retried, "attempt")
-    yield Figure(f"Ended, {label}", f"{found.ended:,}", "", f"{retried} tried again")
+    yield Figure(f"Ended, {label}", f"{found.ended:,}", "", f"{retried} retried")
     yield Figure("Failed", f"{found.bad:,}", "", f"{found.rate} of them" if found.rate else "")
     for word, secs in (("p50", found.p50), ("p95", found.p95), ("p99", found.p99)):
         number, _, unit = "–".partition(" ") if secs is None else duration(secs).partition(" ")  # noqa: RUF001  # no value
