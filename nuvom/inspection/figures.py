@@ -175,7 +175,6 @@ def queues(inspector: Inspector, seen: Recent, stored: Sequence[QueueStats]) -> 
     """
     workers = _living(inspector) if inspector.sees_processes else None
     minutes, hours = by_name(seen.minutes, "queue"), by_name(seen.hours, "queue")
-    stats = {one.queue: one for one in inspector.backlog(COUNTED_JOBS)}
     found = []
     for one in _with_successes(inspector.backlog(COUNTED_JOBS), stored):
         own = Recent(seen.now, minutes.get(one.queue, ()), hours.get(one.queue, ()))

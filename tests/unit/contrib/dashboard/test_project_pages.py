@@ -189,7 +189,7 @@ def test_a_schedule_shows_its_next_fires(dashboard: Dashboard) -> None:
 
 
 def test_the_audit_tells_what_was_done_here(dashboard: Dashboard) -> None:
-    assert "Nothing was changed from here yet" in _read(dashboard, "/audit").text
+    assert "Nothing has been changed from here yet" in _read(dashboard, "/audit").text
     dashboard.follow("/queues/mail/pause")
     page = _read(dashboard, "/audit")
     assert "pause" in page.text
