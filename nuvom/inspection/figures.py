@@ -252,6 +252,7 @@ class ProjectFigures(NamedTuple):
     Attributes:
         busiest: The queue with the most ready jobs; empty if none is ready.
         busiest_share: Its share of the ready jobs, from 0 to 1.
+        next_due_secs: How long until the first of the scheduled and retrying jobs is due, or None.
         alive: Live workers; None, as ``slots``, if the store cannot tell.
         slots: Thread slots of the live workers.
         failed, ended: Jobs of the last 24 hours; None if the store keeps no history.
@@ -264,6 +265,7 @@ class ProjectFigures(NamedTuple):
     running: int
     scheduled: int
     retrying: int
+    next_due_secs: float | None
     alive: int | None
     silent: int
     slots: int | None
@@ -291,6 +293,7 @@ def project(inspector: Inspector, seen: Recent, found: Sequence[QueueFigures]) -
         running=sum(one.running for one in stats),
         scheduled=sum(one.scheduled for one in stats),
         retrying=sum(one.retrying for one in stats),
+        next_due_secs=inspector.next_due_secs(),
         alive=len(living) if inspector.sees_processes else None,
         silent=len(workers) - len(living),
         slots=sum(one.slots for one in living) if inspector.sees_processes else None,

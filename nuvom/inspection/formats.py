@@ -12,6 +12,7 @@ EXACT = 2**53  # JSON readers represent integers exactly up to here
 _LEAST_SECS = 0.001
 _EXACT_BELOW_SECS = 10  # above this, tenths of a second do not matter
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+_SMALLER = (3600, 60, 1)  # the next smaller unit of each, in seconds
 
 
 def duration(secs: float) -> str:
@@ -36,8 +37,11 @@ def ago(moment: float | None, now: float) -> str:
     if moment is None:
         return "-"
     secs = abs(moment - now)
-    rough = next((f"{secs / size:.0f} {unit}" for size, unit in _UNITS if secs >= size), "")
-    rough = rough or f"{max(1, round(secs))} s"
+    rough = f"{max(1, round(secs))} s"
+    for (size, unit), smaller in zip(_UNITS, _SMALLER, strict=True):
+        if secs >= size - smaller / 2:  # 59.6 min are 1 h, not 60 min
+            rough = f"{max(1.0, secs / size):.0f} {unit}"
+            break
     if moment > now:
         return f"in {rough}"
     return "now" if secs < 1 else f"{rough} ago"

@@ -314,13 +314,21 @@ class Inspector:
         """
         return [] if self._queue is None else self._queue.backlog(most)
 
-    def status_counts(self, most: int = COUNTED_JOBS) -> dict[JobStatus, Count]:
-        """Return how many jobs have each status, counted only so far for each queue.
+    def next_due_secs(self) -> float | None:
+        """Return seconds until the next job is due that is scheduled or waits to retry, or None."""
+        return None if self._queue is None else self._queue.next_due_secs()
+
+    def status_counts(
+        self, most: int = COUNTED_JOBS, *, queue: str | None = None
+    ) -> dict[JobStatus, Count]:
+        """Return how many jobs have each status, in all queues or in one, counted only so far.
 
         Empty if the backend cannot tell.
         """
         found: dict[JobStatus, Count] = {}
         for stats in self.stats(most):
+            if queue not in (None, stats.queue):
+                continue
             for status in JobStatus:
                 n, is_more = found.get(status, Count(0, False))
                 names = _WAITING if status is JobStatus.PENDING else (status.lower(),)

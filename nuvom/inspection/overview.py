@@ -36,6 +36,7 @@ _LATEST = 5  # failures that the overview tells of
 SCHEDULE_STATES = ("active", "paused", "disabled", "ended")
 _SHOWN = 5
 _SHOWN_PARKED = 3
+_MOST_DEAD = 100  # DEAD jobs of a queue among which the last one is looked for
 _STEP_SECS, _STEPS = 60, 30  # of the throughput
 _MOST_RUNNING = 10_000  # jobs whose worker is looked for
 _TAKES_BACK = "Start a worker, which takes its jobs back: nuvom runworker"
@@ -294,7 +295,17 @@ def _queues(runtime: Runtime, inspector: Inspector) -> Iterator[Check]:
             yield _of_queue(name, "behind", text, "Start more workers, or give them more threads.")
         if stats.dead:
             text = f"{_jobs(stats, 'dead')} on {name} {_are(stats.dead)} DEAD: their workers died"
+            text += _last_death(inspector, stats, now)
             yield _of_queue(name, "dead", text, "See: nuvom errors")
+
+
+def _last_death(inspector: Inspector, stats: QueueStats, now: float) -> str:
+    """Return when the last of a queue's DEAD jobs ended, if there are few enough to tell."""
+    if stats.dead > _MOST_DEAD:
+        return ""
+    found = inspector.page(statuses=[JobStatus.DEAD], queue=stats.queue, limit=_MOST_DEAD)
+    last = max((one.finished_at or 0.0 for one in found), default=0.0)
+    return f", the last one {ago(last, now)}" if last else ""
 
 
 def _jobs(stats: QueueStats, name: str) -> str:

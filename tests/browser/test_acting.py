@@ -126,12 +126,14 @@ def test_a_purge_wants_the_name_of_the_queue(page: Page, site: Serving, watch: W
     page.get_by_role("link", name="Purge 3 waiting jobs").click()
     name = page.get_by_label("Type the queue name to go on")
     name.fill("other")
-    press(page, "Purge 3 jobs")
-    expect(page.get_by_text("type the name of the queue")).to_be_visible()
+    press(page, "Purge 3 waiting jobs")
+    expect(page.get_by_text("not the name of the queue")).to_be_visible()
+    expect(name).to_have_value("other")
     assert statuses(site, jobs) == {JobStatus.PENDING}
-    page.goto("/queues/full?purge=1")
+    page.get_by_role("link", name="1 h", exact=True).click()
+    page.go_back()
     name.fill("full")
-    press(page, "Purge 3 jobs")
+    press(page, "Purge 3 waiting jobs")
     expect(page.get_by_role("status")).to_contain_text("3 ")
     expect(page.locator("tbody tr", has_text="PENDING")).to_contain_text("0")
 

@@ -357,13 +357,6 @@ def resume(visit: Visit) -> AuditEntry:
     return perform(visit, "pause", target, [lambda: visit.runtime.control.resume(name)])
 
 
-def purge_queue(visit: Visit) -> Done:
-    """Remove the waiting jobs of a queue, whose name the person has typed."""
-    entry = purge(visit, visit.form.get("confirm", "").strip())
-    name = visit.named("name")
-    return Done(f"Queue {name} is purged: {plural(entry.done, 'waiting job')} removed.")
-
-
 def purge(visit: Visit, confirmed: str) -> AuditEntry:
     """Remove the waiting jobs of the queue of the path; the record counts them.
 

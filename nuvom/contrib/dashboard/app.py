@@ -102,7 +102,7 @@ POSTS: dict[str, Post] = {
     "/errors/{fingerprint:path}/discard": Post(actions.group_form("discard"), "discard"),
     "/queues/{name:path}/pause": Post(actions.pause_queue, "pause"),
     "/queues/{name:path}/resume": Post(actions.resume_queue, "pause"),
-    "/queues/{name:path}/purge": Post(actions.purge_queue, "purge"),
+    "/queues/{name:path}/purge": Post(queues.purge, "purge"),
     "/workers/{id:path}/quiet": Post(actions.worker_form("quiet"), "worker"),
     "/workers/{id:path}/resume": Post(actions.worker_form("resume"), "worker"),
     "/workers/{id:path}/stop": Post(actions.worker_form("stop"), "worker"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nuvom.inspection.figures import Flow
 
 WIDTH, HEIGHT, FAILED_HEIGHT = 720, 162, 36
-"""The throughput chart: its width in its own units, and the height of both plots in pixels."""
+"""The throughput chart: its width and the heights of both plots, in their own units."""
 
 CELLS_IN_ROW, MOST_CELLS = 8, 96
 """How many slots of a worker stand in a row, and how many are drawn."""
@@ -21,6 +21,9 @@ CELLS_IN_ROW, MOST_CELLS = 8, 96
 _PAD = 1.0  # what stays free above, so that the highest point is not cut off
 _THOUSAND = 10_000  # from here on, labels of an axis are in thousands
 _DAY = 86_400
+_TOP, _SHARE = 4, 64  # where the plot of what finished begins, and its height, in percent
+_START, _END = 40, 70  # where in percent a label still has room on its right, then only on its left
+_LONG = 28  # characters of a label that a phone has room for
 _QUARTERS = (0, 25, 50, 75, 100)
 _FEW_FIRES, _MOST_FIRES = 12, 144
 _CELL = 20  # pixels from one slot to the next
@@ -87,12 +90,14 @@ class Throughput(NamedTuple):
     """The chart of what finished and what failed.
 
     Attributes:
-        labels: Texts of the left axis, with their place from above in pixels.
+        labels: Texts of the left axis, with their place from above in percent.
         failed_label: The lower end of the scale of failures.
         finished, area, before: Paths.
         failed, failed_width: The path of the bars, and how wide each is.
         peak: The most failures in one step, as a text; empty without any.
+        peak_task: The task with the most of them.
         peak_at, peak_anchor: Where that text stands: percent from the left, and which end of it.
+        is_long: A phone has no room for ``peak_task``.
         times: Labels of the time axis, with their place in percent and their anchor.
         text: The chart in words.
     """
@@ -105,8 +110,10 @@ class Throughput(NamedTuple):
     failed: str
     failed_width: float
     peak: str
+    peak_task: str
     peak_at: float
     peak_anchor: str
+    is_long: bool
     times: list[tuple[str, int, str]]
     text: str
 
@@ -124,18 +131,21 @@ def throughput(flow: Flow, per: str, time_text: Callable[[float], str]) -> Throu
     finished = _line(flow.finished, step, HEIGHT, top)
     end = max(0, len(flow.finished) - 1) * step
     failed_top = scale(worst)[-1]
+    peak = _peak(flow, time_text)
     at = (0 if flow.worst is None else flow.worst + 0.5) * 100 / max(1, flow.steps)
     return Throughput(
-        labels=[(label(one), 10 + HEIGHT * (1 - one / top)) for one in marks],
+        labels=[(label(one), round(_TOP + _SHARE * (1 - one / top), 2)) for one in marks],
         failed_label=label(failed_top) if worst else "",
         finished=finished,
         area=f"{finished}V{HEIGHT}H0Z" if end else "M0 0",
         before=_line(flow.before, step, HEIGHT, top) if any(flow.before) else "M0 0",
         failed="".join(_hanging(flow.failed, failed_top)) or "M0 0",
         failed_width=bar_width(flow.steps, WIDTH),
-        peak=_peak(flow, time_text),
+        peak=peak,
+        peak_task=flow.worst_task,
         peak_at=round(at, 1),
-        peak_anchor="end" if at > _QUARTERS[2] else "start",
+        peak_anchor="start" if at <= _START else "end" if at > _END else "middle",
+        is_long=len(f"{peak}, {flow.worst_task}") > _LONG,
         times=list(_times(flow, time_text)),
         text=_in_words(flow, per, time_text),
     )
@@ -160,13 +170,14 @@ def _peak(flow: Flow, time_text: Callable[[float], str]) -> str:
     if flow.worst is None:
         return ""
     when = time_text(flow.since + flow.worst * flow.step)
-    return f"{flow.failed[flow.worst]:,} at {when}, {flow.worst_task}"
+    return f"{flow.failed[flow.worst]:,} at {when}"
 
 
 def _in_words(flow: Flow, per: str, time_text: Callable[[float], str]) -> str:
     start = time_text(flow.since)
     now, was = (f"{sum(one) / max(1, len(one)):.3g}" for one in (flow.finished, flow.before))
-    failures = f"{sum(flow.failed):,} failed, most: {_peak(flow, time_text)}."
+    most = f"{_peak(flow, time_text)}, {flow.worst_task}"
+    failures = f"{sum(flow.failed):,} failed, most: {most}."
     ended = f"Jobs finished per {per} since {start}: {now} on average, {was} one period before."
     return f"{ended} {failures if any(flow.failed) else 'None failed.'}"
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.core.views import QueueStats
 
 THEMES = ("system", "light", "dark")
 WINDOWS = {
@@ -36,6 +37,7 @@ _WAITING = ("ready", "scheduled", "retrying")
 _MOST_GROUPS = 50
 _YEAR_SECS = 31_536_000
 _WEEK_DAYS = 7
+_ROUNDED = 100  # from here on, a count that stopped early is rounded down
 
 
 class Item(NamedTuple):
@@ -60,8 +62,15 @@ PAGES = (
 
 
 def number(count: int, *, is_more: bool = False) -> str:
-    """Return a count for people: ``612,480``; ``50,000+`` if there are more."""
+    """Return a count for people: ``612,480``; if there are more, a round one: ``13,000+``."""
+    if is_more and count >= _ROUNDED:
+        count -= count % 10 ** (len(str(count)) - 2)
     return f"{count:,}{'+' if is_more else ''}"
+
+
+def waiting(stats: QueueStats) -> str:
+    """Return how many jobs wait in a queue."""
+    return number(stats.waiting, is_more=any(name in stats.at_least for name in _WAITING))
 
 
 def counts(visit: Visit) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from starlette.datastructures import ImmutableMultiDict
 
@@ -148,8 +148,12 @@ class Visit:
 
     def here(self, /, **changes: object) -> str:
         """Return the address of this page with other values in its query."""
-        query: dict[str, object] = {**self.request.query_params, **changes}
-        return self.url(route_path(self.request.scope), **query)
+        path, query = route_path(self.request.scope), dict[str, object](self.request.query_params)
+        if self.request.method == "POST":  # a form is shown again: its page is where it came from
+            came = urlsplit(self.next)
+            root = quote(self.request.scope.get("root_path", ""))
+            path, query = unquote(came.path.removeprefix(root)), dict(parse_qsl(came.query))
+        return self.url(path, **{**query, **changes})
 
 
 def whole(text: str) -> int | None:

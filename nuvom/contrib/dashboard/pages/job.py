@@ -142,7 +142,7 @@ def shown(
     """Return the page of a job."""
     inspector, settings, now = visit.inspector, visit.runtime.settings, visit.now
     record, attempts = found.record, inspector.attempts(found.record.id)
-    schedule, fire_at = fire_of(record.headers)
+    schedule, _ = fire_of(record.headers)
     arguments, damage = _arguments(visit, record)
     result = _shown(inspector.shown_result(found))
     context = {
@@ -150,6 +150,7 @@ def shown(
         "record": record,
         "badge": views.status_badge(found, now),
         "times": views.job_times(found),
+        "whole": _whole(found, attempts),
         "taken": views.took(*views.job_times(found)),
         "can": [one for one, statuses in ALLOWED.items() if found.status in statuses],
         "attempts": attempts,
@@ -163,7 +164,6 @@ def shown(
         "progress": _progress(found),
         "links": inspector.links(found),
         "schedule": schedule,
-        "fire_at": fire_at,
         "waited": _waited(record, attempts),
         "retries": _retries(record),
         "commands": _commands(found),
@@ -236,6 +236,13 @@ def _progress(found: JobSnapshot) -> dict[str, Any] | None:
 def _waited(record: JobRecord, attempts: list[Attempt]) -> float | None:
     started_at = next((one.started_at for one in attempts if one.started_at), None)
     return None if started_at is None else max(0.0, started_at - record.created_at)
+
+
+def _whole(found: JobSnapshot, attempts: list[Attempt]) -> float | None:
+    """Return the seconds from the first start to the end of a job with several attempts."""
+    starts = [one.started_at for one in attempts if one.started_at]
+    is_known = found.status.is_final and found.finished_at and len(starts) > 1
+    return max(0.0, found.finished_at - starts[0]) if is_known and found.finished_at else None
 
 
 def _runs(visit: Visit, record: JobRecord) -> LastRuns:

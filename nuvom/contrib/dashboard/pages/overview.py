@@ -163,12 +163,29 @@ def _figures(visit: Visit, found: ProjectFigures) -> list[Figure]:
         Figure(
             "Running", f"{found.running:,}", slots, workers, frame.jobs(visit, status="RUNNING")
         ),
-        Figure("Scheduled", f"{found.scheduled:,}", "", "wait for their time"),
-        Figure("Waiting to retry", f"{found.retrying:,}", "", "after a failed attempt"),
+        *_later(found),
         _failed(visit, found),
         Figure(
             "Oldest ready", *oldest, f"in {found.oldest_queue}" if found.oldest_queue else left_out
         ),
+    ]
+
+
+def _later(found: ProjectFigures) -> list[Figure]:
+    """Return the figures of jobs that wait for a time, with the next one where it is known whose.
+
+    Stores know the next time of both kinds, and not of each.
+    """
+    secs = found.next_due_secs
+    next_one = "" if secs is None else duration(max(1.0, round(secs)))
+    scheduled, retrying = "wait for their time", "after a failed attempt"
+    if next_one and found.scheduled:
+        scheduled = f"next {'or a retry ' * bool(found.retrying)}in {next_one}"
+    elif next_one and found.retrying:
+        retrying = f"next in {next_one}"
+    return [
+        Figure("Scheduled", f"{found.scheduled:,}", "", scheduled),
+        Figure("Waiting to retry", f"{found.retrying:,}", "", retrying),
     ]
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuvom.contrib.dashboard import frame, readings
+from nuvom.contrib.dashboard import actions, frame, readings
 from nuvom.contrib.dashboard.pages.overview import NONE, Figure, flow_context, number
-from nuvom.contrib.dashboard.visit import Page
+from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.errors import QueueNotFound, plural
 from nuvom.inspection.formats import rate_text
 
 if TYPE_CHECKING:
     from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.core.record import JobStatus
     from nuvom.inspection.figures import QueueFigures
+
+
+_STORED_SECS = 1.5  # for which all tabs share the counts of a queue
 
 
 def queues(visit: Visit) -> Page:
@@ -23,14 +27,32 @@ def queues(visit: Visit) -> Page:
 
 def queue(visit: Visit) -> Page:
     """Show one queue: its figures, its flow, and who works on it. Raises: QueueNotFound."""
+    return _shown(visit, asks=visit.asked("purge") == "1" and visit.may("purge"))
+
+
+def purge(visit: Visit) -> Done | Page:
+    """Remove the waiting jobs of a queue whose name the person has typed, or ask for it again.
+
+    Raises: QueueNotFound, HttpError.
+    """
+    visit.require("purge")
+    name, typed = visit.named("name"), visit.form.get("confirm", "").strip()
+    if typed != name:
+        return _shown(visit, asks=True, wrong=typed)._replace(status=422)
+    entry = actions.purge(visit, typed)
+    return Done(f"Queue {name} is purged: {plural(entry.done, 'waiting job')} removed.")
+
+
+def _shown(visit: Visit, *, asks: bool, wrong: str | None = None) -> Page:
+    """Return the page of a queue, with the question before a purge and what was typed wrongly."""
     name = visit.named("name")
-    found = readings.queues(visit)
-    if all(one.stats.queue != name for one in found):
+    found = {one.stats.queue: one for one in readings.queues(visit)}
+    if name not in found:
         visit.site.forget()  # it may be new
-        found = readings.queues(visit)
-    one = next((one for one in found if one.stats.queue == name), None)
-    if one is None:
-        raise QueueNotFound(name, [one.stats.queue for one in found])
+        found = {one.stats.queue: one for one in readings.queues(visit)}
+    if name not in found:
+        raise QueueNotFound(name, [*found])
+    one = found[name]
     word = frame.window(visit)
     flow = readings.flow(visit, frame.WINDOWS[word][0], name)
     serving = [
@@ -42,10 +64,23 @@ def queue(visit: Visit) -> Page:
         "window": word,
         "figures": _figures(visit, one),
         "workers": serving,
-        "asks": visit.asked("purge") == "1" and visit.may("purge"),
+        "stored": _stored(visit, name),
+        "asks": asks,
+        "wrong": wrong,
         **flow_context(visit, flow, word),
     }
     return Page("queue.html", context)
+
+
+def _stored(visit: Visit, name: str) -> list[tuple[JobStatus, str]]:
+    """Return how many jobs have each status; nothing if the store cannot tell."""
+    counts = visit.site.kept(
+        ("stored", name),
+        _STORED_SECS,
+        lambda: visit.inspector.status_counts(queue=name),
+        until_change=True,
+    )
+    return [(word, frame.number(one.n, is_more=one.is_more)) for word, one in counts.items()]
 
 
 def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
@@ -55,7 +90,7 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
     before = "" if one.failed_before is None else f"{one.failed_before:,} the day before"
     rate = NONE if one.per_min is None else rate_text(one.per_min)
     slots = "" if one.slots is None else f"of {plural(one.slots, 'slot')}"
-    workers = "" if one.workers is None else f"{plural(one.workers, 'live worker')}"
+    workers = "" if one.workers is None else f"{plural(one.workers, 'worker')} alive"
     jobs = frame.jobs
     return [
         Figure(
@@ -72,9 +107,7 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
             workers,
             jobs(visit, status="RUNNING", queue=stats.queue),
         ),
-        Figure(
-            "Later", f"{stats.scheduled + stats.retrying:,}", "", f"{stats.retrying:,} to retry"
-        ),
+        Figure("Scheduled", f"{stats.scheduled:,}", "", f"{stats.retrying:,} waiting to retry"),
         Figure("Finished", rate, "per min", "in the last 5 min"),
         Figure("Failed, 24 h", failed, "", before),
         Figure("Oldest ready", *oldest, "the longest wait" if one.oldest_secs else "no job waits"),

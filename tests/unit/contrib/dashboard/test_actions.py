@@ -185,7 +185,10 @@ def test_a_queue_is_paused_resumed_and_purged(any_dashboard: Dashboard) -> None:
     assert "was not paused" in any_dashboard.follow("/queues/mail/resume").text
 
     for wrong in ("", "default", "mail "[:3]):
-        assert any_dashboard.post("/queues/mail/purge", {"confirm": wrong}).status_code == 422
+        refused = any_dashboard.post("/queues/mail/purge", {"confirm": wrong})
+        assert refused.status_code == 422
+        assert "not the name of the queue" in refused.text
+        assert f'value="{wrong}"' in refused.text
     assert any_dashboard.see("ready").status == JobStatus.PENDING
     page = any_dashboard.follow("/queues/mail/purge", {"confirm": "mail"})
     assert "1 waiting job removed" in page.text

@@ -45,7 +45,7 @@ def test_a_line_goes_from_the_base_to_the_top() -> None:
 
 def test_the_worst_minute_is_named_and_every_failure_can_be_seen() -> None:
     chart = charts.throughput(_flow([9, 9, 9], [1, 400, 0]), "min", lambda at: f"{at - _NOW:.0f}")
-    assert chart.peak == "400 at 60, images.resize"
+    assert (chart.peak, chart.peak_task) == ("400 at 60", "images.resize")
     small, large = chart.failed.split("M")[1:]
     assert float(small.split("V")[1]) >= 1.8
     assert float(large.split("V")[1]) <= charts.FAILED_HEIGHT
