@@ -239,6 +239,13 @@ def test_the_theme_and_the_zone_of_a_browser_are_kept(dashboard: Dashboard) -> N
     assert "Times are in UTC." in dashboard.get("/queues").text
 
 
+def test_a_queue_whose_jobs_all_succeeded_stays(any_dashboard: Dashboard) -> None:
+    job = any_dashboard.add("shop.mail", queue="invoices")
+    any_dashboard.end(job, JobStatus.SUCCESS)
+    assert "/queues/invoices" in _read(any_dashboard, "/queues").links
+    assert "SUCCESS1" in "".join(_read(any_dashboard, "/queues/invoices").text.split())
+
+
 def test_a_queue_that_is_new_has_a_page(dashboard: Dashboard) -> None:
     assert "invoices" not in dashboard.get("/queues").text
     dashboard.add("shop.mail", queue="invoices")
