@@ -28,6 +28,7 @@ ENVIRONMENT = "environment"
 DOTENV = ".env"
 DEFAULT = "default"
 PREFIX = "NUVOM_"
+_NO_SETTINGS = (ROOT_VARIABLE, "NUVOM_DASHBOARD_TOKEN")  # the second is an option of commands
 
 _framework: _Framework | None = None
 _NAMES = {f"{PREFIX}{name.upper()}": name for name in (*SETTINGS, *ALIASES)}
@@ -251,7 +252,7 @@ class _Loading:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
     for variable in sorted(environ):
         value = environ[variable]
-        is_ours = variable.startswith(PREFIX) and variable != ROOT_VARIABLE
+        is_ours = variable.startswith(PREFIX) and variable not in _NO_SETTINGS
         if is_ours and value.strip():
             place = f"environment variable {variable}"
             yield _Given(ENVIRONMENT, _NAMES.get(variable, variable), value, variable, place)

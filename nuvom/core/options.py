@@ -25,7 +25,7 @@ TIMEOUT_POLICIES = ("retry", "fail", "ignore")
 ISOLATIONS = ("thread", "process")
 
 DEFAULT_RETRY_DELAY_SECS = 5.0
-_MOST_SECS = 1e12  # thirty thousand years; sums with it stay precise enough
+_MOST_SECS = 1e11  # three thousand years, so that calendars have each moment that follows
 DEFAULT_MAX_RETRY_DELAY_SECS = 3600.0
 _MOST_NESTED = 32  # levels of nested lists and dicts in ``metadata``
 _PLAIN = "a dict of plain data: texts, numbers, booleans, None, lists, dicts with text keys"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import timedelta
 
-_MOST_SECS = 1e12  # the same limit as for task options
+_MOST_SECS = 1e11  # the same limit as for task options
 
 
 class Retry(Exception):  # noqa: N818  # a signal, not an error

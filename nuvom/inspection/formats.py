@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 EXACT = 2**53  # JSON readers represent integers exactly up to here
@@ -47,17 +47,27 @@ def ago(moment: float | None, now: float) -> str:
     return "now" if secs < 1 else f"{rough} ago"
 
 
+def calendar(moment: float, zone: tzinfo = UTC) -> datetime:
+    """Return seconds since the epoch as a date and time: the last there is if they are beyond."""
+    try:
+        return datetime.fromtimestamp(moment, zone)
+    except (OverflowError, ValueError):
+        return (
+            datetime.max.replace(tzinfo=zone) if moment > 0 else datetime.min.replace(tzinfo=zone)
+        )
+
+
 def rfc3339(moment: float | None) -> str | None:
     """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond; 0 means no time."""
     if not moment:
         return None
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    text = calendar(moment).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
 def utc_text(moment: float) -> str:
     """Format seconds since the epoch for people, in UTC: ``2026-05-12 12:21:14 UTC``."""
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{calendar(moment):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def rate_text(per_min: float) -> str:

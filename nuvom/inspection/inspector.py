@@ -25,7 +25,7 @@ from nuvom.core.text import mask_text
 from nuvom.core.views import JobScan, Links, Reason
 from nuvom.discovery.manifest import HASHED, by_any_name, is_stale, release_of, tasks_or_nothing
 from nuvom.errors import AmbiguousJob, JobNotFound, ScheduleNotFound, plural, suggest
-from nuvom.inspection.redaction import Redaction, editable, unmasked
+from nuvom.inspection.redaction import Redaction, editable, unmasked_call
 from nuvom.inspection.search import SEARCH_SECS, SEARCHED_JOBS, Lookup, SearchLimits
 from nuvom.queue_backends.base import Capability
 from nuvom.queue_backends.leased import LeasedJobQueue
@@ -202,16 +202,12 @@ class Inspector:
 
         Args:
             args, kwargs: ``shown_arguments`` in JSON types, after editing.
-        Raises: PayloadError: the stored ones are damaged. ValueError: as ``unmasked``.
+        Raises: PayloadError: the stored ones are damaged. InvalidArguments: as ``unmasked_call``.
         """
         codec = self._runtime.codec
-        stored_args, stored_kwargs = codec.decode_call(record.args, record.kwargs, shaped=True)
-        shown_args, shown_kwargs = self.editable_arguments(record)
-        new_args = tuple(
-            unmasked(one, shown_args[at], stored_args[at]) if at < len(stored_args) else one
-            for at, one in enumerate(args)
-        )
-        return new_args, unmasked(dict(kwargs), shown_kwargs, stored_kwargs)
+        stored = codec.decode_call(record.args, record.kwargs, shaped=True)
+        shown = self.editable_arguments(record)
+        return unmasked_call(record.func_name, (args, kwargs), shown, stored)
 
     def editable_arguments(self, record: JobRecord) -> tuple[list[Any], dict[str, Any]]:
         """Return ``shown_arguments`` in JSON types, to be edited.

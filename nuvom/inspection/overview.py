@@ -54,7 +54,7 @@ class Check(NamedTuple):
         fix: What to do about it, or empty.
         code: The class of the underlying error, or empty.
         kind: For what needs attention: ``silent``, ``other_code``, ``orphans``, ``paused``,
-            ``unserved``, ``behind``, ``dead``, ``parked``, ``slow``, or empty.
+            ``unserved``, ``behind``, ``dead``, ``parked``, ``slow``, ``declared``, or empty.
         subject: The worker, queue or task that it is about, or empty.
     """
 
@@ -395,9 +395,9 @@ def _declared(
     unmade = sorted(declared.wanted.keys() - stored)
     if unmade and not _schedulers(inspector):
         names = ", ".join(unmade[:_SHOWN]) + (" ..." if len(unmade) > _SHOWN else "")
-        text = f"declared, and not stored until a scheduler starts: {names}"
+        text = f"declared, but not stored until a scheduler starts: {names}"
         fix = "Look at nuvom schedule diff, then start one: nuvom runworker"
-        yield Check("schedules", "warn", text, fix)
+        yield Check("schedules", "warn", text, fix, kind="declared")
 
 
 def _schedulers(inspector: Inspector) -> list[WorkerInfo]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nuvom.core.text import MASK, is_secret, mask_value
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.discovery.stub import signature_of
+from nuvom.errors import InvalidArguments
 from nuvom.inspection.formats import jsonable
 from nuvom.serialization.base import MAX_DEPTH, Shaped
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from nuvom.config.settings import Settings
     from nuvom.discovery.entries import TaskEntry
     from nuvom.registry.registry import Registry, TaskDefinition
+
+    _Call = tuple[Sequence[Any], Mapping[str, Any]]
 
 _OPTION = "redact"
 
@@ -151,6 +154,26 @@ def editable(value: Any) -> Any:
     return jsonable({"": value})[""]
 
 
+def unmasked_call(
+    task: str, edited: _Call, shown: _Call, stored: _Call
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a call that somebody edited, its arguments as ``unmasked``.
+
+    Raises: InvalidArguments: a mask is where it is unclear which value it stands for.
+    """
+    (args, kwargs), (shown_args, shown_kwargs), (stored_args, stored_kwargs) = edited, shown, stored
+    try:
+        new_args = tuple(
+            unmasked(one, shown_args[at], stored_args[at])
+            if at < len(stored_args)
+            else _typed(one, shown_args)
+            for at, one in enumerate(args)
+        )
+        return new_args, unmasked(dict(kwargs), shown_kwargs, stored_kwargs)
+    except ValueError as error:
+        raise InvalidArguments(task, str(error)) from None
+
+
 def unmasked(edited: Any, shown: Any, stored: Any) -> Any:
     """Return what somebody edited with the stored values where nothing was changed.
 
@@ -165,7 +188,9 @@ def unmasked(edited: Any, shown: Any, stored: Any) -> Any:
     if isinstance(edited, dict) and isinstance(shown, dict) and isinstance(data, Mapping):
         known = {str(key): _opened(one) for key, one in data.items()}
         return {
-            key: unmasked(one, shown[key], known[key]) if key in known and key in shown else one
+            key: unmasked(one, shown[key], known[key])
+            if key in known and key in shown
+            else _typed(one, shown)
             for key, one in edited.items()
         }
     if isinstance(edited, list) and isinstance(shown, list) and isinstance(data, list | tuple):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -250,7 +249,7 @@ class Lookup:
         now, looked_at = self._clock.now(), 0
         deadline, since = self._clock.monotonic() + limits.secs, search.since(now)
         if before is None and search.until(now) < inf:
-            before = timed_id(search.until(now), "0" * _DIGITS)
+            before = timed_id(max(0.0, search.until(now)), "0" * _DIGITS)
         while search.statuses:
             missing, within = limit + 1 - len(found), limits.within - looked_at
             part = self._part(search, before, missing, min(within, _AT_ONCE))
@@ -430,7 +429,8 @@ def _at(arguments: Mapping[str, Any], path: str) -> Any:
     rest = path.split(".")
     while rest:
         step = rest.pop(0)
-        if isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+        is_place = step.isdecimal() and len(step) <= _DIGITS
+        if isinstance(value, list | tuple) and is_place and int(step) < len(value):
             value = value[int(step)]
         elif isinstance(value, dict) and step in value:
             value = value[step]
@@ -451,17 +451,23 @@ def _is_value(value: Any, text: str) -> bool:
     return (plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)) == text
 
 
-@cache
-def _pattern(text: str) -> re.Pattern[str]:
-    parts = (re.escape(one) for one in text.split("*"))
-    return re.compile(".*".join(parts), re.DOTALL)
-
-
 def _is_like(value: str, text: str) -> bool:
-    """Return whether a value is ``text``, in which ``*`` stands for any characters."""
-    if "*" not in text:
+    """Return whether a value is ``text``, in which ``*`` stands for any characters.
+
+    Not with a regular expression, which some of these texts would keep busy for hours.
+    """
+    first, *parts = text.split("*")
+    if not parts:
         return value == text
-    return _pattern(text).fullmatch(value) is not None
+    at, end = len(first), len(value) - len(parts[-1])
+    if at > end or not (value.startswith(first) and value.endswith(parts.pop())):
+        return False
+    for part in parts:
+        found = value.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def _is_error(job: JobSnapshot, text: str) -> bool:

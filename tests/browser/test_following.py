@@ -118,6 +118,16 @@ def test_a_hidden_tab_closes_its_stream_and_catches_up(page: Page, site: Serving
     expect(row(page, third)).to_be_visible()
 
 
+def test_a_page_of_a_store_in_which_nothing_changes_is_read_again(
+    page: Page, site: Serving
+) -> None:
+    """A worker that dies writes nothing, so no change tells of it."""
+    page.clock.install()
+    page.goto("/workers")
+    with page.expect_request(lambda one: one.headers.get("hx-request") == "true"):
+        page.clock.fast_forward(16_000)
+
+
 def test_a_page_outlives_a_restart_of_its_server(
     visitor: Visitor, site: Serving, watch: Watch
 ) -> None:

@@ -169,6 +169,20 @@ def test_who_sends_headers_too_slowly_is_not_waited_for(
         assert line.recv(1) == b""
 
 
+def test_a_body_that_nobody_reads_any_more_is_not_waited_for(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(runtime) as server, socket.create_connection(("127.0.0.1", server.port)) as line:
+        line.settimeout(LIMIT_SECS)
+        host = f"Host: 127.0.0.1:{server.port}".encode()
+        line.sendall(b"POST /signin HTTP/1.1\r\n" + host + b"\r\nContent-Length: 9\r\n\r\n")
+        assert line.recv(12) == b"HTTP/1.1 403"
+        monkeypatch.setattr(served, "_HEADER_SECS", 0.0)
+        line.sendall(b"x")
+        while line.recv(4096):
+            pass
+
+
 def test_a_server_for_all_addresses_answers_under_its_names(
     runtime: Runtime,
 ) -> None:

@@ -461,7 +461,7 @@ def test_doctor_and_status_tell_what_becomes_of_declared_schedules(project: Path
     assert 0 == invoke("discover", "tasks").code
     unread = 'The schedule "typo" cannot be followed (setting schedules.typo): No task is named'
     for said in (
-        "declared, and not stored until a scheduler starts: tasks.report",
+        "declared, but not stored until a scheduler starts: tasks.report",
         f'{unread} "tasks.reprot".',  # what it may mean depends on the tasks of other tests
     ):
         told = [one["text"] for one in invoke("doctor", "--json").json["checks"]]

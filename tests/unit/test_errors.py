@@ -39,7 +39,7 @@ def make(cls: type[NuvomError]) -> NuvomError:
             continue
         is_list = parameter.name in ("known", "tried", "candidates")
         given[parameter.name] = ["one", "two"] if is_list else f"<{parameter.name}>"
-        if parameter.name in ("waited_secs", "size", "limit", "workers", "lease_epoch"):
+        if parameter.name in ("at", "waited_secs", "size", "limit", "workers", "lease_epoch"):
             given[parameter.name] = 3
     return cls(**given)
 

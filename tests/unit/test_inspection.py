@@ -183,6 +183,14 @@ def test_a_search_goes_through_jobs_part_by_part(engine: Engine) -> None:
     assert 9 == len(find("after:1d before:2099-01-01")[0])
 
 
+def test_a_search_for_a_time_finds_all_jobs_of_the_last_millisecond(leased: Engine) -> None:
+    ids = {f"01a22c1a-9326-7{digit * 3}-9136-ee017c4fb768" for digit in "f0"}
+    for one in sorted(ids, reverse=True):
+        leased.runtime.queue.enqueue(make_job(id=one))
+    found = Inspector(leased.runtime).search(parse_search("before:2099-01-01"), secs=60.0)
+    assert ids == {one.record.id for one in found.jobs}
+
+
 def test_a_search_stops_at_its_limits_and_can_go_on(leased: Engine) -> None:
     ids = [leased.task(add).delay(n).id for n in range(9)]
     inspector, search = Inspector(leased.runtime), parse_search("args.x:0")

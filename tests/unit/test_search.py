@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -81,6 +82,19 @@ def test_a_job_does_not_fit(text: str) -> None:
 @pytest.mark.parametrize("text", ["args.card:***", "args.card:*", "args.card:4111", "args.none:*"])
 def test_what_is_masked_fits_nothing(text: str) -> None:
     assert not fits(text)
+
+
+@given(st.text("ab\n", max_size=8), st.text("ab*\n", min_size=1, max_size=8))
+def test_a_star_stands_for_any_characters(value: str, text: str) -> None:
+    job = JobSnapshot(record=JobRecord("1", "t", tags=(value,)))
+    parts = (re.escape(one) for one in text.split("*"))
+    is_like = re.fullmatch(".*".join(parts), value, re.DOTALL) is not None
+    assert Search().with_("tag", text).fits(job, NOW, dict) is is_like
+
+
+def test_no_text_keeps_a_search_busy() -> None:
+    job = JobSnapshot(record=JobRecord("1", "t", tags=("a" * 1000,)))
+    assert not parse_search(f"tag:{'a*' * 100}b").fits(job, NOW, dict)  # a pattern would take years
 
 
 def test_arguments_are_read_only_if_the_search_is_about_them() -> None:

@@ -220,7 +220,7 @@ def _source(invocation: Invocation, url: str | None, token: str | None, *, chang
         found = sources.StoreSource(*(writer if changes else reader)(invocation))
         return found
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise click.UsageError(f"--url is an address such as http://127.0.0.1:8787, not {url!r}.")
+        raise click.UsageError(f"--url is an address such as http://127.0.0.1:8321, not {url!r}.")
     found = sources.ApiSource(url, token or "")
     return found
 

@@ -513,10 +513,7 @@ def _edited_call(
     if saved == (shown_args, shown_kwargs):
         invocation.out.say("Nothing was changed, so no job was made.")
         return None
-    try:
-        call = inspector.edited_arguments(old, *saved)
-    except ValueError as error:
-        raise InvalidArguments(entry.name, str(error), signature=entry.signature) from None
+    call = inspector.edited_arguments(old, *saved)
     return changes_of(make_record(runtime, entry, call))
 
 

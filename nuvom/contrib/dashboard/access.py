@@ -6,6 +6,7 @@ import hmac
 import inspect
 import secrets
 import threading
+from collections import deque
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,8 @@ ACTIONS = frozenset(
 _WORDS = {"read_only": frozenset[str](), "all": ACTIONS}
 SIGN_IN = "/signin"
 _MOST_FAILURES = 5  # wrong tokens from one address in ``_FAILURE_SECS``
+_MOST_IN_ALL = 50  # from all addresses, since a proxy may pass on what a client says of its own
 _FAILURE_SECS = 60.0
-_MOST_ADDRESSES = 1000
 _MOST_SESSIONS = 1000
 _LOG = get_logger("nuvom.dashboard")
 
@@ -112,7 +113,7 @@ class SignIn:
         self._clock = clock
         self._is_used = False
         self._sessions: dict[bytes, None] = {}  # by hash, so that a look-up tells nothing
-        self._failures: dict[str, list[float]] = {}
+        self._failures: deque[tuple[str, float]] = deque(maxlen=_MOST_IN_ALL)
         self._lock = threading.Lock()
 
     def __call__(self, request: Request) -> Answer:
@@ -132,11 +133,11 @@ class SignIn:
             return _digest(request.cookies.get(self.cookie, "")) in self._sessions
 
     def is_blocked(self, request: HTTPConnection) -> bool:
-        """Return whether too many wrong tokens came from this address of late."""
+        """Return whether too many wrong tokens came from this address of late, or from all."""
         since = self._clock.monotonic() - _FAILURE_SECS
         with self._lock:
-            failures = self._failures.get(_address(request), ())
-            return sum(at > since for at in failures) >= _MOST_FAILURES
+            recent = [address for address, at in self._failures if at > since]
+        return recent.count(_address(request)) >= _MOST_FAILURES or len(recent) >= _MOST_IN_ALL
 
     def open_session(self, request: HTTPConnection, given: str) -> str | None:
         """Return a new session for a token, None if that is wrong or was used before."""
@@ -153,12 +154,8 @@ class SignIn:
         return None
 
     def _note_failure(self, request: HTTPConnection) -> None:
-        address, now = _address(request), self._clock.monotonic()
         with self._lock:
-            recent = [at for at in self._failures.pop(address, ()) if at > now - _FAILURE_SECS]
-            self._failures[address] = [*recent, now][-_MOST_FAILURES:]
-            while len(self._failures) > _MOST_ADDRESSES:
-                del self._failures[next(iter(self._failures))]
+            self._failures.append((_address(request), self._clock.monotonic()))
 
 
 def _address(request: HTTPConnection) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from nuvom.cli.project import known_queues
 from nuvom.contrib.dashboard.problems import HttpError
-from nuvom.contrib.dashboard.visit import Done
+from nuvom.contrib.dashboard.visit import Done, whole
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.ids import new_id
 from nuvom.core.views import AuditEntry
@@ -270,10 +270,11 @@ def _found(visit: Visit, job_id: str) -> JobSnapshot | None:
 
 
 def _id_and_epoch(text: str) -> tuple[str, int]:
-    job_id, _, epoch = text.rpartition(".")
-    if not job_id or not epoch.isdecimal():
+    job_id, _, given = text.rpartition(".")
+    epoch = whole(given)
+    if not job_id or epoch is None:
         raise HttpError(422, f"A job is selected as ID.EPOCH, not as {text[:100]}.")
-    return job_id, int(epoch)
+    return job_id, epoch
 
 
 def _heads(ids: Sequence[str]) -> str:
@@ -454,7 +455,7 @@ def resume_schedule(visit: Visit) -> Done:
 
 def _number(visit: Visit, name: str) -> int:
     """Return a whole number that a form has sent. Raises: HttpError."""
-    text = visit.form.get(name, "")
-    if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004  # digits of 64 bits
+    found = whole(visit.form.get(name, ""))
+    if found is None:
         raise HttpError(422, f"The form has to send a whole number as {name}.")
-    return int(text)
+    return found

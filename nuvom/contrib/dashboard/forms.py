@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import anyio
 from starlette.datastructures import ImmutableMultiDict
+from starlette.requests import ClientDisconnect
 
 from nuvom.contrib.dashboard.guards import RIGHTS
 from nuvom.contrib.dashboard.problems import HttpError
@@ -85,6 +86,8 @@ async def sent_form(request: Request, most: int) -> Form:
         )
     except ValueError:
         raise HttpError(400, "The form cannot be read.") from None
+    if any("\0" in value for _, value in fields):  # not every store could look for it
+        raise HttpError(400, "The form has a NUL character.")
     form: Form = ImmutableMultiDict(fields)
     known = request.cookies.get(CSRF, "")
     if not known or not hmac.compare_digest(form.get("csrf", "").encode(), known.encode()):
@@ -94,13 +97,21 @@ async def sent_form(request: Request, most: int) -> Form:
 
 
 async def sent_body(request: Request, most: int) -> bytes:
-    """Return what was sent. Raises: HttpError: it is too long, or takes too long."""
+    """Return what was sent. Raises: HttpError: it is too long, takes too long, or has no end."""
+    try:
+        with anyio.fail_after(BODY_SECS):
+            return await _body(request, most)
+    except TimeoutError:
+        what = f"The request did not arrive within {BODY_SECS:g} s."
+        raise HttpError(408, what) from None
+    except ClientDisconnect:
+        raise HttpError(400, "The connection ended before the request did.") from None
+
+
+async def _body(request: Request, most: int) -> bytes:
     found = bytearray()
-    with anyio.move_on_after(BODY_SECS) as limit:
-        async for part in request.stream():
-            found += part
-            if len(found) > most:
-                raise HttpError(413, f"More than {most // 1024} KiB were sent.")
-    if limit.cancelled_caught:
-        raise HttpError(408, f"The request did not arrive within {BODY_SECS:g} s.")
+    async for part in request.stream():
+        found += part
+        if len(found) > most:
+            raise HttpError(413, f"More than {most // 1024} KiB were sent.")
     return bytes(found)

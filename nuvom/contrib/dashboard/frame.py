@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import readings
 from nuvom.contrib.dashboard.visit import route_path
 from nuvom.discovery.manifest import tasks_or_nothing
 from nuvom.errors import InvalidSchedule
+from nuvom.inspection.formats import calendar
 from nuvom.inspection.overview import store_place
 from nuvom.inspection.search import Search
 from nuvom.scheduler.cron import zone_of as zone_named
@@ -146,18 +147,18 @@ def zone(visit: Visit) -> tzinfo:
 
 def offset(visit: Visit, moment: float) -> float:
     """Return how many seconds the browser's zone is ahead of UTC at a moment."""
-    found = datetime.fromtimestamp(moment, zone(visit)).utcoffset()
+    found = calendar(moment, zone(visit)).utcoffset()
     return 0.0 if found is None else found.total_seconds()
 
 
 def clock(visit: Visit, moment: float, shape: str = "%H:%M:%S") -> str:
     """Return a moment on the clock of the browser's zone."""
-    return datetime.fromtimestamp(moment, zone(visit)).strftime(shape)
+    return calendar(moment, zone(visit)).strftime(shape)
 
 
 def day_and_time(visit: Visit, moment: float) -> str:
     """Return a planned moment: ``14:45`` today, ``Wed 03:30`` this week, ``20 May 08:00``."""
-    there, now = (datetime.fromtimestamp(one, zone(visit)) for one in (moment, visit.now))
+    there, now = (calendar(one, zone(visit)) for one in (moment, visit.now))
     days = abs((there.date() - now.date()).days)
     shape = "%H:%M" if not days else "%a %H:%M" if days < _WEEK_DAYS else f"{there.day} %b %H:%M"
     return there.strftime(shape)

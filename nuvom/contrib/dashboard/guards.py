@@ -20,6 +20,7 @@ from nuvom.contrib.dashboard.access import SIGN_IN, rights_of
 from nuvom.contrib.dashboard.problems import UNEXPECTED, HttpError, problem_of
 from nuvom.contrib.dashboard.visit import Visit, route_path
 from nuvom.errors import NuvomError
+from nuvom.inspection.formats import jsonable
 from nuvom.log import get_logger
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ POLICY = (
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not "no-referrer", with which browsers do not say where a form comes from: "Origin: null".
-    "Referrer-Policy": "same-origin",
+    # Browsers take the last policy that they know. With "no-referrer" alone, they do not say where
+    # a form comes from: "Origin: null".
+    "Referrer-Policy": "no-referrer, same-origin",
 }
 _FOR_PROGRAMS = ("/api/", "/events", "/healthz", "/metrics", "/openapi.json", "/readyz")
 _JSON = "application/json"
@@ -104,6 +106,8 @@ class RequestGuard:
         self._check_host(request)
         _check_origin(request)
         path = route_path(request.scope)
+        if "\0" in path or b"%00" in request.scope["query_string"]:
+            raise HttpError(400, "The address has a NUL character, which no name has.")
         # A copy: the rights and the application are no business of who mounted this one.
         request.scope = {**request.scope, "app": self, RIGHTS: frozenset()}
         if path.startswith("/static/") or (self._sign_in is not None and path == SIGN_IN):
@@ -152,7 +156,8 @@ class RequestGuard:
 def shown(site: Site, request: Request, problem: HttpError) -> Response:
     """Return a problem as JSON for programs and as a page for people."""
     if _is_for_programs(route_path(request.scope)):
-        return JSONResponse(problem.data, problem.status, problem.headers)
+        # What was sent may be half of a surrogate pair, which no answer can hold.
+        return JSONResponse(jsonable(problem.data), problem.status, problem.headers)
     visit = Visit(site, request, request.scope.get(RIGHTS, frozenset()))
     text = site.render("error.html", {"visit": visit, "problem": problem})
     return HTMLResponse(text, problem.status, problem.headers)

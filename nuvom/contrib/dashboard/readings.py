@@ -8,10 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nuvom.inspection import figures
+from nuvom.inspection.inspector import COUNTED_JOBS
 from nuvom.inspection.overview import attention
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nuvom.contrib.dashboard.visit import Visit
+    from nuvom.core.views import QueueStats
     from nuvom.inspection.figures import Flow, QueueFigures, Recent
     from nuvom.inspection.overview import Check
 
@@ -37,8 +41,17 @@ def queues(visit: Visit) -> list[QueueFigures]:
     return visit.site.kept(
         "queues",
         _SECS,
-        lambda: figures.queues(visit.inspector, recent(visit)._replace(now=visit.now)),
+        lambda: figures.queues(
+            visit.inspector, recent(visit)._replace(now=visit.now), _stored(visit)
+        ),
         until_change=True,
+    )
+
+
+def _stored(visit: Visit) -> Sequence[QueueStats]:
+    """Return the counts of each queue with its successes, which may take long to count."""
+    return visit.site.kept(
+        "stored", _SECS, lambda: visit.inspector.stats(COUNTED_JOBS), until_change=True
     )
 
 

@@ -217,7 +217,7 @@ def _names_of(host: str) -> set[str]:
 
 
 class _Connection(H11Protocol):
-    """A connection on which the headers of a request arrive in time, or it is closed."""
+    """A connection on which what nobody waits for arrives in time, or it is closed."""
 
     _timer: asyncio.TimerHandle | None = None
 
@@ -235,8 +235,14 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _watch(self) -> None:
-        """Expect the end of the headers from their beginning on, however slowly they drip in."""
-        is_waiting = self.conn.their_state is h11.IDLE
+        """Expect the end of the headers from their beginning on, however slowly they drip in.
+
+        Likewise the end of a body that nobody reads any more, since the answer is complete.
+        """
+        is_answered = self.cycle is not None and self.cycle.response_complete
+        is_waiting = self.conn.their_state is h11.IDLE or (
+            is_answered and self.conn.their_state is h11.SEND_BODY
+        )
         if is_waiting and self._timer is None:
             self._timer = self.loop.call_later(_HEADER_SECS, self.transport.close)
         elif not is_waiting and self._timer is not None:

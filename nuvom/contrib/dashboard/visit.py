@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Form = ImmutableMultiDict[str, str]
 _LONGEST_NEXT = 4000  # characters of an address to go on to
+_MOST_DIGITS = 18  # of a number in 64 bits
 
 
 class Page(NamedTuple):
@@ -135,7 +136,7 @@ class Visit:
             what = f'You may not do this: "{action}".' if self.rights else "You may only read here."
             raise HttpError(403, what, "Ask whoever runs this dashboard to allow it.")
 
-    def url(self, path: str, **query: object) -> str:
+    def url(self, path: str, /, **query: object) -> str:
         """Return the address of a page, wherever the dashboard is mounted.
 
         Args:
@@ -145,7 +146,7 @@ class Visit:
         end = f"?{urlencode(kept)}" if kept else ""
         return f"{quote(self.request.scope.get('root_path', ''))}{quote(path)}{end}"
 
-    def here(self, **changes: object) -> str:
+    def here(self, /, **changes: object) -> str:
         """Return the address of this page with other values in its query."""
         path, query = route_path(self.request.scope), dict[str, object](self.request.query_params)
         if self.request.method == "POST":  # a form is shown again: its page is where it came from
@@ -153,6 +154,11 @@ class Visit:
             root = quote(self.request.scope.get("root_path", ""))
             path, query = unquote(came.path.removeprefix(root)), dict(parse_qsl(came.query))
         return self.url(path, **{**query, **changes})
+
+
+def whole(text: str) -> int | None:
+    """Return the whole number that somebody has sent; None if it is none, or a huge one."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def route_path(scope: Scope) -> str:

@@ -573,17 +573,24 @@ RETURNS SETOF text LANGUAGE sql STABLE AS $$
     ORDER BY seq DESC LIMIT p_limit
 $$;
 
+-- The number that jobs before this one are below; null if all are wanted. If that job was removed since,
+-- ids tell, which are in order of time, but those of one moment in any order, so some are looked at.
+CREATE OR REPLACE FUNCTION nuvom.end_before(p_id text) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN p_id IS NOT NULL THEN coalesce(
+        (SELECT seq FROM nuvom.jobs WHERE id = p_id),
+        (SELECT 1 + max(n.seq) FROM (
+            SELECT seq FROM nuvom.jobs WHERE id < p_id ORDER BY id DESC LIMIT 100) AS n),
+        0) END
+$$;
+
 -- The tables that hold jobs of these kinds say which they are: there may be few among many.
 -- Jobs, the newest first; p_lowest ends the walk through them, unless it is null.
 CREATE OR REPLACE FUNCTION nuvom.page(
     p_kinds smallint[], p_queue text, p_task text, p_before text, p_limit int, p_lowest bigint
 ) RETURNS SETOF nuvom.seen LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    last bigint := (SELECT seq FROM nuvom.jobs WHERE id = p_before);
+    last bigint := nuvom.end_before(p_before);
 BEGIN
-    IF last IS NULL AND p_before IS NOT NULL THEN  -- it was removed; ids are in order of time
-        last := (SELECT min(seq) FROM nuvom.jobs WHERE id > p_before);
-    END IF;
     IF p_kinds IS NULL THEN
         RETURN QUERY SELECT * FROM nuvom.seen s
             WHERE (last IS NULL OR s.seq < last) AND (p_queue IS NULL OR s.queue = p_queue)
@@ -616,11 +623,8 @@ END $$;
 CREATE OR REPLACE FUNCTION nuvom.part_end(p_before text, p_within int)
 RETURNS TABLE (seq bigint, id text, jobs bigint) LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    last bigint := (SELECT j.seq FROM nuvom.jobs j WHERE j.id = p_before);
+    last bigint := nuvom.end_before(p_before);
 BEGIN
-    IF last IS NULL AND p_before IS NOT NULL THEN
-        last := (SELECT min(j.seq) FROM nuvom.jobs j WHERE j.id > p_before);
-    END IF;
     RETURN QUERY SELECT e.seq, j.id, e.jobs
         FROM (SELECT min(n.seq) AS seq, count(*) AS jobs FROM (SELECT j.seq FROM nuvom.jobs j
             WHERE last IS NULL OR j.seq < last ORDER BY j.seq DESC LIMIT p_within) AS n) AS e

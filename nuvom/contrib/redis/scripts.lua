@@ -1011,16 +1011,18 @@ return call('LRANGE', P .. 'a:' .. ARGV[2], 0, -1)
 local below = ARGV[3] ~= '' and '(' .. ARGV[3] or '+inf'
 if ARGV[4] ~= '' then
   local s = call('ZSCORE', P .. 'all', ARGV[4])
-  local start = 0
-  while not s do  -- it was removed; ids are in the order of time
-    local ids = call('ZREVRANGE', P .. 'all', start, start + 499, 'WITHSCORES')
-    for place = 1, #ids, 2 do
-      if not s and ids[place] < ARGV[4] then s = tostring(tonumber(ids[place + 1]) + 1) end
+  if not s then  -- it was removed; ids are in order of time, but those of one moment in any order
+    local low, high = 0, call('ZCARD', P .. 'all')
+    while low < high do
+      local place = math.floor((low + high) / 2)
+      if call('ZREVRANGE', P .. 'all', place, place)[1] > ARGV[4] then low = place + 1 else high = place end
     end
-    if #ids == 0 then s = '0' end
-    start = start + 500
+    local ids = call('ZREVRANGE', P .. 'all', math.max(0, low - 100), low, 'WITHSCORES')
+    for place = #ids - 1, 1, -2 do
+      if ids[place] < ARGV[4] then s = tostring(tonumber(ids[place + 1]) + 1) end
+    end
   end
-  below = '(' .. s
+  below = '(' .. (s or '0')
 end
 local wanted, is_choosy = set_of((listed(8))), ARGV[8] ~= '0'
 local got = call('ZREVRANGEBYSCORE', P .. ARGV[2], below, '-inf', 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[5]))

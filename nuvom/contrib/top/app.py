@@ -268,7 +268,7 @@ class TopApp(App[int]):
         age = self._clock.monotonic() - self._read_at
         was_read = f"This was read {duration(float(round(age)))} ago."
         if self._lost:
-            seen = was_read if self.frame is not None else "Nothing was read yet."
+            seen = was_read if self.frame is not None else tables.NOTHING_READ
             return (Piece(f"✗ {one_line(self._lost)} ", RED), Piece(seen, AMBER))
         if age > _LATE_SECS and not self.is_held:
             return (Piece(f"No answer yet. {was_read}", AMBER),)

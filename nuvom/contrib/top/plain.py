@@ -71,14 +71,15 @@ def _pages(
     out: Output, source: Source, clock: Clock, height: Callable[[], int]
 ) -> Iterator[list[str]]:
     """Yield what to draw, again and again; if the store is lost, what was read last."""
-    seen, read_at = list[str](), clock.now()
+    seen, read_at = list[str](), 0.0
     while True:
         notice = HINT
         try:
             seen = list(_page(out, source, height()))
             read_at = clock.now()
         except NuvomError as error:
-            notice = f"{error.what} This was read {ago(read_at, clock.now())}."
+            was_read = f"This was read {ago(read_at, clock.now())}."
+            notice = f"{error.what} {was_read if read_at else tables.NOTHING_READ}"
         yield [*seen[: height() - 2], "", out.out.paint(clean(notice), "dim")]
 
 

@@ -322,7 +322,7 @@ class ApiSource:
         return self._unusable(message.rstrip("."))
 
     def _unusable(self, reason: str) -> BackendUnavailable:
-        repair = "Start it: nuvom dashboard. It is tried again every second."
+        repair = "Start it: nuvom dashboard"
         return BackendUnavailable(self.address, reason, repair)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Data = dict[str, Any]
 
+NOTHING_READ = "Nothing has been read yet."
+
 # Styles, as rich knows them; ``look.py`` has the colours of the whole view.
 ACCENT, RED, AMBER, GREEN, QUIET, STRONG = "blue", "red", "yellow", "green", "dim", "bold"
 

@@ -44,7 +44,8 @@ _ONE = f"{SNAPSHOT_WITH_RESULT} WHERE j.id = ?1"
 # If that job was removed since, compare ids: those of this package sort by creation time, but
 # those of one moment in any order, so some are looked at. Better show a job twice than miss it.
 _BELOW = """SELECT coalesce((SELECT seq FROM jobs WHERE id = ?1),
-    (SELECT 1 + max(seq) FROM (SELECT seq FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 100)), 0)"""
+    (SELECT 1 + max(seq) FROM (SELECT seq FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT 100)),
+    0)"""
 _FITS = """(?1 IS NULL OR j.queue = ?1) AND (?2 IS NULL OR j.task = ?2)"""
 # Jobs of any status: first which numbers a walk through the newest ?2 comes to.
 _ENDS = """SELECT max(seq), min(seq), count(*)

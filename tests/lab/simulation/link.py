@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FALLIBLE = ("claim", "settle", "release", "extend", "reap", "unpark")
 _DEADLY = (*_FALLIBLE, "mark_started")
-_SURE = ("control_version", "commands", "next_due_secs", "prune", "get")
+_SURE = ("control_version", "commands", "next_due_secs", "prune", "condense_history", "get")
 _BRINGS_WORK = frozenset({"settle", "release", "reap", "unpark"})
 _MOST_LOST_BEATS = 3  # in a row: a lease outlasts five
 

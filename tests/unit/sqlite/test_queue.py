@@ -297,12 +297,3 @@ def test_claim_beside_a_beat_is_flushed_by_the_next_one(
     monkeypatch.setattr(queue.store.db, "execute", and_claimed)
     queue.extend(ME)
     assert queue.store.has_unflushed_claim
-
-
-def test_jobs_of_one_moment_are_all_before_a_later_one(queue: SQLiteJobQueue) -> None:
-    moment = "01990000-0000-7000-8000-0000000000"
-    ids = [f"{moment}{end}" for end in ("02", "03", "01")]  # stored in this order
-    for job_id in ids:
-        queue.enqueue(make_job(id=job_id))
-    later = f"{moment}ff"
-    assert ids[::-1] == [one.record.id for one in queue.page(before=later)]

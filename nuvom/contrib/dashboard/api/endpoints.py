@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 from nuvom.cli.project import make_record
 from nuvom.contrib.dashboard import actions
 from nuvom.contrib.dashboard.problems import HttpError
+from nuvom.contrib.dashboard.visit import whole
 from nuvom.core.options import NO_CALL_OPTIONS, call_options
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import (
@@ -206,9 +207,10 @@ def _audit(visit: Visit, _: Body) -> Data:
 def _number(visit: Visit, name: str, default: int, *, most: int | None = _MOST_ROWS) -> int:
     """Return a whole number of the query, at most ``most``. Raises: HttpError."""
     text = visit.asked(name) or str(default)
-    if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004  # digits of 64 bits
+    found = whole(text)
+    if found is None:
         raise HttpError(422, f"{name} has to be a whole number, not {text[:50]!r}.")
-    return int(text) if most is None else min(max(int(text), 1), most)
+    return found if most is None else min(max(found, 1), most)
 
 
 # ---- jobs -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nuvom.contrib.dashboard.visit import Page
+from nuvom.contrib.dashboard.visit import Page, whole
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import FINAL, JobStatus
 from nuvom.core.transitions import RETRYABLE
@@ -154,8 +154,8 @@ def arguments_of(inspector: Inspector, job: JobSnapshot) -> str:
 
 
 def _size(visit: Visit) -> int:
-    asked = visit.asked("size")
-    return min(max(int(asked), 1), SIZES[-1]) if asked.isdecimal() else _USUAL_SIZE
+    asked = whole(visit.asked("size"))
+    return _USUAL_SIZE if asked is None else min(max(asked, 1), SIZES[-1])
 
 
 def tokens_of(search: Search) -> Iterator[tuple[str, str, str]]:
@@ -169,7 +169,8 @@ def tokens_of(search: Search) -> Iterator[tuple[str, str, str]]:
 def _tabs(search: Search, counts: dict[JobStatus, Count]) -> Iterator[StatusTab]:
     current = search.values("status")
     n, is_more = sum(one.n for one in counts.values()), any(one.is_more for one in counts.values())
-    yield StatusTab("All", _counted(n, is_more=is_more), search.without("status").text, not current)
+    shown = _counted(n, is_more=is_more) if counts else ""
+    yield StatusTab("All", shown, search.without("status").text, not current)
     for status in JobStatus:
         count = counts.get(status)
         shown = "" if count is None else _counted(count.n, is_more=count.is_more)
@@ -190,5 +191,5 @@ def _counted(n: int, *, is_more: bool) -> str:
 
 
 def condition(name: str, value: str) -> str:
-    """Return the search for one value of a name, however it is spelled."""
-    return Search().with_(name, value).text
+    """Return the search for one value of a name, however it is spelled; for all jobs if empty."""
+    return Search().with_(name, value).text if value else ""

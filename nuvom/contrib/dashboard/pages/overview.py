@@ -144,6 +144,9 @@ def number(secs: float) -> tuple[str, str]:
 
 
 def _figures(visit: Visit, found: ProjectFigures) -> list[Figure]:
+    if not visit.inspector.sees_processes:
+        labels = ("Ready to run", "Running", "Scheduled", "Failed, 24 h")
+        return [Figure(one, NONE, "", "this store does not tell") for one in labels]
     share = f"{found.busiest_share:.0%}".replace("%", " %")
     slots = "" if found.slots is None else f"of {plural(found.slots, 'slot')}"
     workers = "" if found.alive is None else f"{plural(found.alive, 'worker')} alive"
@@ -208,6 +211,8 @@ def _concern(visit: Visit, check: Check, queues: Sequence[QueueFigures]) -> Conc
     button = _button(visit, check)
     fix = "" if button and "nuvom " in check.fix else check.fix  # the button is nearer
     detail = " ".join(_sentence(one) for one in (rest, fix) if one)
+    if check.kind == "declared":
+        detail = rest  # names, which stay as they are
     if check.kind == "paused":
         detail = _waiting(check.subject, queues)
     if check.kind == "parked" and name:

@@ -46,13 +46,13 @@ def purge(visit: Visit) -> Done | Page:
 def _shown(visit: Visit, *, asks: bool, wrong: str | None = None) -> Page:
     """Return the page of a queue, with the question before a purge and what was typed wrongly."""
     name = visit.named("name")
-    found = readings.queues(visit)
-    if all(one.stats.queue != name for one in found):
+    found = {one.stats.queue: one for one in readings.queues(visit)}
+    if name not in found:
         visit.site.forget()  # it may be new
-        found = readings.queues(visit)
-    one = next((one for one in found if one.stats.queue == name), None)
-    if one is None:
-        raise QueueNotFound(name, [one.stats.queue for one in found])
+        found = {one.stats.queue: one for one in readings.queues(visit)}
+    if name not in found:
+        raise QueueNotFound(name, [*found])
+    one = found[name]
     word = frame.window(visit)
     flow = readings.flow(visit, frame.WINDOWS[word][0], name)
     serving = [
@@ -110,7 +110,5 @@ def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
         Figure("Scheduled", f"{stats.scheduled:,}", "", f"{stats.retrying:,} waiting to retry"),
         Figure("Finished", rate, "per min", "in the last 5 min"),
         Figure("Failed, 24 h", failed, "", before),
-        Figure(
-            "Oldest ready", *oldest, "waiting for a worker" if one.oldest_secs else "no job waits"
-        ),
+        Figure("Oldest ready", *oldest, "the longest wait" if one.oldest_secs else "no job waits"),
     ]

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from nuvom.contrib.dashboard import charts, frame
-from nuvom.contrib.dashboard.visit import Page
+from nuvom.contrib.dashboard.visit import Page, whole
 from nuvom.core.record import JobStatus
 from nuvom.errors import InvalidSchedule, JobNotFound, PayloadError, plural
 from nuvom.inspection.views import call_text
@@ -64,7 +64,7 @@ class ScheduleRow(NamedTuple):
 def schedules(visit: Visit) -> Page:
     """Show all schedules on one axis of the next 24 hours, the next one first."""
     found = sorted(visit.inspector.schedules(), key=lambda one: (_next(one) or _NEVER, one.name))
-    first = int(visit.asked("from")) if visit.asked("from").isdecimal() else 0
+    first = whole(visit.asked("from")) or 0
     rows = [_row(visit, one) for one in found[first : first + _PAGE]]
     now = visit.now
     context = {

@@ -9,7 +9,7 @@ from nuvom.contrib.dashboard import actions, frame
 from nuvom.contrib.dashboard.pages.arguments import ArgumentForm
 from nuvom.contrib.dashboard.pages.errors import groups_of
 from nuvom.contrib.dashboard.pages.jobs import condition, row_of
-from nuvom.contrib.dashboard.pages.overview import Figure
+from nuvom.contrib.dashboard.pages.overview import NONE, Figure
 from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.discovery.manifest import by_any_name, tasks_or_nothing
 from nuvom.errors import TaskNotFound, plural
@@ -86,6 +86,7 @@ def tasks(visit: Visit) -> Page:
             "window": frame.window(visit, "24h"),
             "label": frame.WINDOWS[frame.window(visit, "24h")][1],
             "others": len(others),
+            "keeps_history": inspector.keeps_history,
         },
     )
 
@@ -123,7 +124,8 @@ def enqueue(visit: Visit) -> Done | Page:
         other = short_id(existing[0])
         return Done(f"No job was made. Job {other} has the same unique key.")
     address = f"{visit.url(f'/jobs/{record.id}')}#main"
-    return Done(f"Enqueued as job {short_id(record.id)}.", address)
+    is_seen = not visit.inspector.is_blind  # else the job has no page before it has an outcome
+    return Done(f"Enqueued as job {short_id(record.id)}.", address if is_seen else "")
 
 
 def entry_named(visit: Visit) -> TaskEntry | None:
@@ -147,7 +149,9 @@ def shown(visit: Visit, entry: TaskEntry | None, form: ArgumentForm | None) -> P
             "name": name,
             "entry": entry,
             "options": _options(entry),
-            "row": list(_shown_figures(_figures(history, name), label)),
+            "row": list(_shown_figures(_figures(history, name), label))
+            if inspector.keeps_history
+            else [Figure(f"Ended, {label}", NONE, "", "this store keeps no history")],
             "jobs": [row_of(inspector, one, now) for one in newest],
             "form": form,
             "query": condition("task", name),
@@ -193,7 +197,7 @@ def _figures(rows: Sequence[Rollup], name: str) -> TaskFigures:
 def _shown_figures(found: TaskFigures, label: str) -> Iterator[Figure]:
     """Yield the figures of a task; counts are of jobs, times of the attempts that ended them."""
     retried = plural(found.retried, "attempt")
-    yield Figure(f"Ended, {label}", f"{found.ended:,}", "", f"{retried} tried again")
+    yield Figure(f"Ended, {label}", f"{found.ended:,}", "", f"{retried} retried")
     yield Figure("Failed", f"{found.bad:,}", "", f"{found.rate} of them" if found.rate else "")
     for word, secs in (("p50", found.p50), ("p95", found.p95), ("p99", found.p99)):
         number, _, unit = "–".partition(" ") if secs is None else duration(secs).partition(" ")  # noqa: RUF001  # no value

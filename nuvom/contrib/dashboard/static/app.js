@@ -136,7 +136,9 @@
     open();
     if (page.missed) follow();
   });
-  setInterval(() => { if (page.lostAt) follow(); }, 5000);
+  // Workers that die and time that passes change nothing in the store.
+  const isOld = () => Date.now() - page.readAt > 10_000 && !isHeld();
+  setInterval(() => { if (page.lostAt || isOld()) follow(); }, 5000);
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) { open(); follow(); } });
 
@@ -303,6 +305,8 @@
   const isKnown = document.cookie.includes(`nuvom_zone=${zone}`);
   remember("zone", zone);
   begin();
+  // Browsers ignore autofocus where the address has a part after #.
+  if (location.hash) one("#main :is([autofocus], [aria-invalid])")?.focus();
   open();
   if (!isKnown && zone !== "UTC") follow();
 })();

@@ -212,7 +212,7 @@ class Inspection(QueueKit):
 
     def test_pages_give_each_job_once(self, bench: QueueBench) -> None:
         """``page`` gives jobs newest first, each once, whatever comes or goes meanwhile."""
-        jobs = [text.decode() for text in id_texts(new_ids(8))]
+        jobs = [text.decode() for text in id_texts(new_ids(10))]
         for number, job_id in enumerate(jobs[:7]):
             bench.put(id=job_id, queue="mail" if number == 4 else "default")
         seen = _ids(bench.queue.page(limit=3))
@@ -222,6 +222,10 @@ class Inspection(QueueKit):
             seen += _ids(page)
             assert len(seen) <= 7
         assert seen == jobs[6::-1]
+        for job_id in jobs[:7:-1]:  # ids of one millisecond may be in any order
+            bench.put(id=job_id)
+        latest = _ids(bench.queue.page(before="f" * 8 + jobs[0][8:], limit=4))
+        assert latest == [jobs[8], jobs[9], jobs[7], jobs[6]]
 
     def test_pages_can_be_narrowed(self, bench: QueueBench) -> None:
         """``page`` gives only jobs of the wanted statuses, queue and task."""

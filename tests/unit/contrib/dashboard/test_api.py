@@ -160,6 +160,25 @@ def test_a_job_is_repeated_with_other_arguments(dashboard: Dashboard, project: P
     assert refused(dashboard, path, {"args": []}) == (422, "InvalidArguments")
 
 
+def test_a_mask_that_could_stand_for_anything_is_refused(
+    dashboard: Dashboard, project: Path
+) -> None:
+    discover(dashboard, project)
+    old = dashboard.add("shop.mail", {"password": "hunter2"})
+    dashboard.end(old)
+    moved = {"args": [{"name": "***"}]}
+    assert refused(dashboard, f"/jobs/{old}/repeat", moved) == (422, "InvalidArguments")
+
+
+def test_a_job_for_a_time_that_no_calendar_has_is_shown(dashboard: Dashboard) -> None:
+    for run_at in (3e11, -1e11):
+        job_id = dashboard.add("shop.mail", run_at=run_at)
+        dashboard.cookies.set("nuvom_zone", "Pacific/Kiritimati")
+        assert dashboard.get(f"/jobs/{job_id}").status_code == 200
+        assert found(dashboard, f"/jobs/{job_id}")["run_at"][:4] in ("9999", "0001")
+    assert dashboard.get("/jobs").status_code == 200
+
+
 def discover(dashboard: Dashboard, project: Path) -> None:
     """Write the task ``shop.mail`` and have the manifest list it."""
     (project / "shop.py").write_text(MANIFEST_TASKS)

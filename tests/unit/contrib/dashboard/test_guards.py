@@ -206,7 +206,7 @@ def test_every_answer_has_the_headers_that_protect_it(dashboard: Dashboard) -> N
         headers = dashboard.request(method, path, headers={"Origin": "http://evil.example"}).headers
         assert headers["content-security-policy"] == POLICY
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "same-origin"
+        assert headers["referrer-policy"] == "no-referrer, same-origin"  # the last that is known
         is_static = path.startswith("/static/")
         assert ("immutable" if is_static else "no-store") in headers["cache-control"]
         assert not [name for name in headers if name.startswith("access-control")]
@@ -227,6 +227,59 @@ def test_more_than_may_be_sent_is_refused(dashboard: Dashboard) -> None:
     assert (
         dashboard.request("POST", "/api/v1/jobs", content=body, headers=PROGRAM).status_code == 413
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/queues?path=1&self=1&query=1&changes=1", 200),
+        (f"/jobs?size={'9' * 5000}", 200),
+        (f"/schedules?from={'9' * 5000}", 200),
+        (f"/jobs?q=args.0.{'9' * 5000}:1", 200),
+        (f"/jobs?q=before:{'9' * 400}d", 200),
+        ("/jobs?q=before:9000000d", 200),
+        (f"/api/v1/jobs?limit={'9' * 5000}", 422),
+        ("/jobs/%00", 400),
+        ("/audit?before=%00", 400),
+        ("/api/v1/jobs?before=a%00", 400),
+    ],
+)
+def test_whatever_an_address_says_is_no_fault_of_the_dashboard(
+    dashboard: Dashboard, path: str, status: int
+) -> None:
+    dashboard.add("shop.mail", [1])
+    assert dashboard.get(path).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [({"id": f"x.{'9' * 5000}"}, 422), ({"id": "x.²"}, 422), ({"q": "", "upto": "\0"}, 400)],
+)
+def test_whatever_a_form_says_is_no_fault_of_the_dashboard(
+    dashboard: Dashboard, form: dict[str, str], status: int
+) -> None:
+    assert dashboard.post("/jobs/act", {"do": "retry", **form}).status_code == status
+
+
+def test_half_of_a_surrogate_pair_is_told_as_what_it_is_not(dashboard: Dashboard) -> None:
+    body = '{"task": "\\ud800"}'
+    answer = dashboard.request("POST", "/api/v1/jobs", content=body, headers=PROGRAM)
+    assert (answer.status_code, answer.json()["code"]) == (404, "TaskNotFound")
+
+
+def test_who_leaves_in_the_middle_of_a_request_leaves_no_error_behind(
+    dashboard: Dashboard, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def outer(scope: Any, receive: Any, send: Any) -> None:
+        async def gone() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        await dashboard.app(scope, gone, send)
+
+    path = "/api/v1/queues/mail/pause"
+    Browser(outer).request("POST", path, content="{}", headers=PROGRAM)
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert audited(dashboard) == []
 
 
 def test_an_error_says_nothing_of_the_code(

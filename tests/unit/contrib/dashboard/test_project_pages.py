@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuvom.contrib.dashboard.app import PAGES
+from nuvom.core.record import JobStatus
 from nuvom.core.views import Rollup, WorkerInfo
 from nuvom.inspection.inspector import Inspector
 from tests.engine import make_runtime
@@ -161,6 +162,14 @@ def test_a_queue_says_who_serves_it_and_asks_before_a_purge(dashboard: Dashboard
     assert dashboard.get("/queues/nothing").status_code == 404
 
 
+def test_a_queue_in_which_all_succeeded_is_there(any_dashboard: Dashboard) -> None:
+    any_dashboard.end(any_dashboard.add("shop.mail", queue="calm"), JobStatus.SUCCESS)
+    assert 'href="/queues/calm"' in any_dashboard.get("/queues").text
+    page = any_dashboard.get("/queues/calm").text
+    (row,) = [one for one in page.split("<tr") if "SUCCESS" in one]
+    assert '<td class="n">1</td>' in row
+
+
 def test_a_worker_shows_its_jobs_and_what_it_can_be_told(dashboard: Dashboard) -> None:
     (job,) = dashboard.queue.claim(1, "worker-1", queues=("mail",))
     page = _read(dashboard, "/workers/worker-1")
@@ -180,7 +189,7 @@ def test_a_schedule_shows_its_next_fires(dashboard: Dashboard) -> None:
 
 
 def test_the_audit_tells_what_was_done_here(dashboard: Dashboard) -> None:
-    assert "Nothing was changed from here yet" in _read(dashboard, "/audit").text
+    assert "Nothing has been changed from here yet" in _read(dashboard, "/audit").text
     dashboard.follow("/queues/mail/pause")
     page = _read(dashboard, "/audit")
     assert "pause" in page.text
@@ -228,3 +237,9 @@ def test_the_theme_and_the_zone_of_a_browser_are_kept(dashboard: Dashboard) -> N
     assert "Times are in Asia/Tokyo; hover for UTC." in dashboard.get("/queues").text
     dashboard.cookies.set("nuvom_zone", "../etc/passwd")
     assert "Times are in UTC." in dashboard.get("/queues").text
+
+
+def test_a_queue_that_is_new_has_a_page(dashboard: Dashboard) -> None:
+    assert "invoices" not in dashboard.get("/queues").text
+    dashboard.add("shop.mail", queue="invoices")
+    assert dashboard.get("/queues/invoices").status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nuvom.contrib.dashboard.access import SignIn
@@ -91,6 +93,25 @@ def test_who_guesses_has_to_wait(dashboard: Dashboard) -> None:
     assert browser.get("/api/v1/queues", headers=right).status_code == 401
     clock.advance(61)
     assert browser.get("/api/v1/queues", headers=right).status_code == 200
+    assert browser.get(f"/signin?token={TOKEN}").status_code == 303
+
+
+def test_who_guesses_under_many_addresses_has_to_wait_as_well(dashboard: Dashboard) -> None:
+    clock = FakeClock()
+    sign_in = SignIn("all", TOKEN, clock=clock)
+    app = build(dashboard.site, sign_in, sign_in=sign_in)
+    guesses = 0
+
+    async def forwarded(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "client": (f"10.0.0.{guesses}", 1)}, receive, send)
+
+    browser = Browser(forwarded)
+    while browser.get("/signin?token=wrong").status_code == 403:
+        guesses += 1
+        assert guesses <= 50
+    assert guesses == 50
+    assert browser.get(f"/signin?token={TOKEN}").status_code == 429
+    clock.advance(61)
     assert browser.get(f"/signin?token={TOKEN}").status_code == 303
 
 
