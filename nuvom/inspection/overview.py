@@ -353,7 +353,8 @@ def _parked(_: Runtime, inspector: Inspector) -> Iterator[Check]:
     more = found[_SHOWN_PARKED:]
     if more:
         jobs, tasks = sum(count for _, count in more), plural(len(more), "other task")
-        text, fix = f"{plural(jobs, 'job')} of {tasks} PARKED", "See: nuvom list jobs -s PARKED"
+        text = f"{plural(jobs, 'job')} of {tasks} {_are(jobs)} PARKED"
+        fix = "See: nuvom list jobs -s PARKED"
         yield Check("parked", "fail", text, fix, kind="parked")
 
 

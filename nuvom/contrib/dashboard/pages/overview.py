@@ -215,7 +215,7 @@ def _concern(visit: Visit, check: Check, queues: Sequence[QueueFigures]) -> Conc
         detail = rest  # names, which stay as they are
     if check.kind == "paused":
         detail = _waiting(check.subject, queues)
-    if check.kind == "parked":
+    if check.kind == "parked" and name:
         before, after = "No worker can run ", ""
         count, reason = head.replace(f" of {name}", ""), rest.removeprefix(_COULD_NOT)
         detail = " ".join(_sentence(one) for one in (count, reason, fix) if one)
