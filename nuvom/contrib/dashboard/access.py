@@ -40,6 +40,7 @@ ACTIONS = frozenset(
 
 _WORDS = {"read_only": frozenset[str](), "all": ACTIONS}
 SIGN_IN = "/signin"
+TOO_MANY = "Too many wrong tokens came from your address."
 _MOST_FAILURES = 5  # wrong tokens from one address in ``_FAILURE_SECS``
 _MOST_IN_ALL = 50  # from all addresses, since a proxy may pass on what a client says of its own
 _FAILURE_SECS = 60.0

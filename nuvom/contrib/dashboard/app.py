@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route, Router
 
 from nuvom.contrib.dashboard import actions, frame
-from nuvom.contrib.dashboard.access import SIGN_IN
+from nuvom.contrib.dashboard.access import SIGN_IN, TOO_MANY
 from nuvom.contrib.dashboard.api import openapi
 from nuvom.contrib.dashboard.events import EventStream, server_is_ending
 from nuvom.contrib.dashboard.forms import (
@@ -313,7 +313,7 @@ def _wanted(visit: Visit) -> str:
 
 def _entered(visit: Visit, sign_in: SignIn, token: str) -> Response:
     if sign_in.is_blocked(visit.request):
-        problem = "Too many wrong tokens came from your address. Wait a minute, then try again."
+        problem = f"{TOO_MANY} Wait a minute, then try again."
         return _sign_in_shown(visit, sign_in, problem, 429)
     session = sign_in.open_session(visit.request, token)
     if session is None:

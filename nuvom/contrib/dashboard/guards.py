@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from nuvom.contrib.dashboard.access import SIGN_IN, rights_of
+from nuvom.contrib.dashboard.access import SIGN_IN, TOO_MANY, rights_of
 from nuvom.contrib.dashboard.problems import UNEXPECTED, HttpError, problem_of
 from nuvom.contrib.dashboard.visit import Visit, route_path
 from nuvom.errors import NuvomError
@@ -120,6 +120,8 @@ class RequestGuard:
             fix = "Ask whoever runs this dashboard for access."
             raise HttpError(403, "You may not see this dashboard.", fix)
         if _is_for_programs(path) or request.method not in {"GET", "HEAD"}:
+            if self._sign_in.is_blocked(request):
+                raise HttpError(429, TOO_MANY, "Wait a minute, then try again.")
             fix = "Open the address that nuvom dashboard has printed, or send its token."
             raise HttpError(401, "You are not signed in.", fix, www_authenticate="Bearer")
         visit = Visit(self._site, request, frozenset())

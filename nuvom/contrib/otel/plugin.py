@@ -154,12 +154,12 @@ class JobMetrics:
         """Observe queues and slots whenever the provider collects."""
 
         def depth(_: CallbackOptions) -> Iterator[Observation]:
-            for one in inspector.backlog():
+            for one in inspector.stats():
                 yield Observation(one.waiting, {names.DESTINATION: one.queue})
 
         def oldest(_: CallbackOptions) -> Iterator[Observation]:
             now = clock.now()
-            for one in inspector.backlog():
+            for one in inspector.stats():
                 since = one.oldest_ready_at
                 age = 0.0 if since is None else max(0.0, now - since)
                 yield Observation(age, {names.DESTINATION: one.queue})

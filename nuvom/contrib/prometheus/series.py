@@ -23,7 +23,7 @@ from prometheus_client.core import (
 )
 
 from nuvom._version import __version__
-from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS
+from nuvom.core.views import TOOK_BOUNDS, WAITED_BOUNDS, QueueStats
 from nuvom.errors import InvalidManifest
 from nuvom.events import BackendCalled, BackendFailed, JobFenced, WorkerAsked, WorkerStopped
 from nuvom.host.platforms import resident_bytes
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from nuvom.core.clock import Clock
-    from nuvom.core.views import QueueStats, Total, WorkerInfo
+    from nuvom.core.views import Total, WorkerInfo
     from nuvom.events import EventBus
     from nuvom.plugins.contracts import Inspector, RunningSystem
 
@@ -175,6 +175,7 @@ class StoreSeries:
         self._clock = clock
         self._tasks, self._queues = Capped(MOST_TASKS), Capped(MOST_QUEUES)
         self._schedules, self._unnamed = Capped(MOST_SCHEDULES), 0
+        self._seen: set[str] = set()  # queues
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families. Raises: whatever the store raises."""
@@ -187,7 +188,11 @@ class StoreSeries:
             return
         stats, workers = self._inspector.backlog(), self._inspector.workers()
         totals = self._inspector.totals()
-        known = [one.queue for one in stats]
+        # A queue in which nothing waits any more is at 0, not absent.
+        known = {*(one.queue for one in stats), *(one.queue for one in totals), *self._seen}
+        self._seen = known
+        named = {one.queue for one in stats}
+        stats += [QueueStats(queue=name) for name in sorted(known - named)]
         yield from self._of_totals(totals, known)
         yield from self._of_queues(stats)
         yield from _of_workers(workers)
