@@ -590,10 +590,7 @@ class TopApp(App[int]):
 
 
 def run(source: Source, *, read_only: bool) -> int:
-    """Show a source until the user quits; return the exit code.
-
-    Raises: whatever made the view end, once the terminal is as it was.
-    """
+    """Show a source until the user quits; return the exit code. Raises: what made the view end."""
     app = TopApp(source, read_only=read_only)
     app.run()
     if app.failure is not None:

@@ -90,7 +90,7 @@ def test_who_guesses_has_to_wait(dashboard: Dashboard) -> None:
         assert browser.get("/signin?token=wrong").status_code == 403
     assert browser.get(f"/signin?token={TOKEN}").status_code == 429
     right = {"Authorization": f"Bearer {TOKEN}"}
-    assert browser.get("/api/v1/queues", headers=right).status_code == 401
+    assert browser.get("/api/v1/queues", headers=right).status_code == 429
     clock.advance(61)
     assert browser.get("/api/v1/queues", headers=right).status_code == 200
     assert browser.get(f"/signin?token={TOKEN}").status_code == 303
