@@ -23,7 +23,9 @@
     htmx_before_morph_attr: (element, detail) =>
       !(detail.attrName === "open" && element.matches("details")),
     // What the last action did is said once, so it stays until the next page.
-    htmx_before_morph_node: (element) => element.id !== "message",
+    // A row that was selected while the page was on its way stays selected.
+    htmx_before_morph_node: (element) =>
+      element.id !== "message" && !element.matches?.("input[name=id]:checked"),
   });
 
   // ---- a page follows the store ----

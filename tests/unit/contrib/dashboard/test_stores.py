@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def with_tasks(project: Path, runtime: Runtime) -> Runtime:
 def anywhere(request: pytest.FixtureRequest, project: Path) -> Iterator[Dashboard]:
     """Yield the dashboard of a project; ``apart`` has its results in another store."""
     kind = request.param
-    place = new_store(kind) if kind in SERVERS else {}
+    place: dict[str, Any] = new_store(kind) if kind in SERVERS else {}
     queue, results = ("sqlite", "file") if kind == "apart" else (kind, kind)
     runtime = make_runtime(project, queue_backend=queue, result_backend=results, **place)
     found = Dashboard(with_tasks(project, runtime))
@@ -58,7 +59,7 @@ def address(pattern: str, job_id: str) -> str:
     """Return the address of what is there, for the pattern of a route."""
     named = NAMES.get(pattern.removeprefix("/api/v1").split("/")[1], "")
     of_one = pattern.replace(":path", "").replace("{id}", named or job_id)
-    return of_one.replace("{name}", named).replace("{fingerprint}", FAULT.fingerprint)
+    return of_one.replace("{name}", named).replace("{fingerprint}", str(FAULT.fingerprint))
 
 
 def send(dashboard: Dashboard, path: str, job_id: str) -> int:
