@@ -37,7 +37,7 @@ hypothesis.settings.load_profile("nuvom")
 pytest.register_assert_rewrite("nuvom.testing.conformance.laws")
 
 SHARES = 10  # of the slow tier: --sample runs another one each day
-SECOND_SHARES = 3  # of what a second Python runs, likewise
+SECOND_SHARES = 5  # of what a second Python runs, likewise
 SAMPLE_LIMIT_SECS = 300  # a slow test that may take longer is in no share
 SAME_ON_ANY_PYTHON = (
     "tests/architecture/",  # and what follows reads the project's text, or runs its tools
@@ -72,7 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         const=dt.datetime.now(dt.UTC).date().isoformat(),
         type=dt.date.fromisoformat,
         help="leave out the tests whose outcome does not depend on the version of Python, and run "
-        "a third of the others, another one each day",
+        "a fifth of the others, another one each day",
     )
 
 

@@ -77,16 +77,16 @@ def test_a_sample_is_the_share_of_its_day_without_what_is_long_or_measures(suite
 
 def test_second_python_leaves_out_what_does_not_depend_on_it_and_says_so(suite: Path) -> None:
     assert ["test_disk", "test_quick"] == sorted(passed(run(suite)))
-    days = [run(suite, f"--second-python=2026-11-{day}") for day in (28, 29, 30)]
+    days = [run(suite, f"--second-python=2026-11-{day}") for day in range(26, 31)]
     assert ["test_quick"] == [name for day in days for name in passed(day)]
     for done in days:
         assert "1 tests were left to the first Python: tests/architecture/, " in done.stdout
-    assert 2 == sum("1 tests were left to other days' runs" in done.stdout for done in days)
+    assert 4 == sum("1 tests were left to other days' runs" in done.stdout for done in days)
 
 
 def test_second_python_always_runs_what_the_first_cannot(suite: Path) -> None:
     (suite / "tests" / "test_django.py").write_text("def test_it(): ...\n")
-    for day in (28, 29, 30):
+    for day in range(26, 31):
         assert "test_it" in passed(run(suite, f"--second-python=2026-11-{day}"))
 
 

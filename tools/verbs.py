@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
                 nargs="?",
                 const=_today(),
                 help="without the tests whose outcome does not depend on the version of Python and "
-                "with a third of the others, another one each day",
+                "with a fifth of the others, another one each day",
             )
             one.add_argument("--coverage", action="store_true", help="measure branch coverage")
         if verb is lint:

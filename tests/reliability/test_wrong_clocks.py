@@ -22,7 +22,11 @@ from tests.reliability.workspace import Workspace
 DAY = 86_400.0
 HOUR = 3600.0
 
-pytestmark = pytest.mark.parametrize("backend", SERVERS)
+# Redis in turn with other slow tests: what is shown of links and clocks is the worker's part.
+pytestmark = pytest.mark.parametrize(
+    "backend",
+    [pytest.param(one, marks=pytest.mark.slow) if one == "redis" else one for one in SERVERS],
+)
 
 
 @pytest.fixture
