@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nuvom.queue_backends.sqlite.connection import Database
 
 _HELD_SECS = 1.0
+_COUNTED_AT_ONCE = 64  # so long are their results kept in memory
 _MOST_ROWS = 64  # in one statement
 _SECS = 3600
 _COMBINE = """ON CONFLICT DO UPDATE SET
@@ -53,12 +54,19 @@ class RowRollups:
         self._clock = clock
         self._lock = threading.Lock()
         self._held = RollupSums()
+        self._uncounted: list[Settlement] = []
         self._due_at = -inf
 
     def count(self, successes: Iterable[Settlement]) -> None:
-        """Count plain successes that are stored already."""
+        """Count plain successes that are stored already; many at once take less for each."""
         with self._lock:
-            self._held.succeeded(successes)
+            self._uncounted += successes
+            if len(self._uncounted) >= _COUNTED_AT_ONCE:
+                self._count()
+
+    def _count(self) -> None:
+        self._held.succeeded(self._uncounted)
+        self._uncounted.clear()
 
     def is_due(self) -> bool:
         """Return whether it is time to write what is held."""
@@ -68,6 +76,7 @@ class RowRollups:
     def taken(self) -> Iterator[RollupSums]:
         """Lend what is held to whoever writes it; it is held again if that fails."""
         with self._lock:
+            self._count()
             taken, self._held = self._held, RollupSums()
             self._due_at = self._clock.monotonic() + _HELD_SECS
         try:
@@ -79,7 +88,7 @@ class RowRollups:
 
     def write(self) -> None:
         """Write what is held, in a transaction of its own; nothing if nothing is held."""
-        if self._held.sums:
+        if self._held.sums or self._uncounted:
             with self.taken() as held:
                 self._db.transaction(partial(add_rollups, rollups=held), flush=False)
 
