@@ -16,6 +16,7 @@
   // ---- htmx: the stream, and morphing; no code from attributes ----
   const refuse = function () { throw new Error("attributes hold no code"); };
   htmx.config.history = false;
+  htmx.config.defaultTimeout = 0; // the stream may wait for as long as the server needs
   htmx.config.sse = { pauseOnBackground: false };
   htmx.registerExtension("nuvom", {
     init: (api) => api.initSecurity(null, refuse, refuse),
