@@ -132,7 +132,12 @@ def test_a_page_outlives_a_restart_of_its_server(
     visitor: Visitor, site: Serving, watch: Watch
 ) -> None:
     """The dashboard is part of another application here, whose users stay signed in."""
-    watch.allowed = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "htmx:sse:error")
+    watch.allowed = (
+        "ERR_CONNECTION_REFUSED",
+        "ERR_INCOMPLETE_CHUNKED",
+        "htmx:sse:error",
+        "htmx:error: Failed to fetch",
+    )
     port = free_port()
     command = [sys.executable, "-c", MOUNTED, str(port)]
     address = f"http://127.0.0.1:{port}/nuvom/jobs?q=queue:again"
@@ -145,7 +150,9 @@ def test_a_page_outlives_a_restart_of_its_server(
     expect(row(page, first)).to_be_visible()
     mark(page)
 
-    with page.expect_console_message(lambda one: "htmx:sse:error" in one.text):
+    with page.expect_console_message(
+        lambda one: "htmx:sse:error" in one.text or "Failed to fetch" in one.text
+    ):
         site.end(server)
     page.clock.fast_forward(6000)
     expect(page.get_by_text("You see the state of")).to_be_visible()
