@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from threading import Condition, RLock
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -176,18 +177,25 @@ class MemoryJobQueue(TableQueue):
 
     @contextmanager
     def waiter(self) -> Iterator[Waitable]:
-        yield _Waiter(self, self.outcomes, "endings")
+        yield _Waiter(self, self.outcomes, "endings", partial(self.clock.wait, self.outcomes))
 
     @contextmanager
     def schedule_waiter(self) -> Iterator[ScheduleWaiter]:
-        yield _Waiter(self, self.planned, "plannings")
+        # A scheduler's clock waits for the waiter itself, and so looks at it again and again.
+        yield _Waiter(self, self.planned, "plannings", self.planned.wait)
 
 
 class _Waiter:
     """Set if something has happened since the last look; misses nothing in between."""
 
-    def __init__(self, queue: MemoryJobQueue, news: Condition, count: str) -> None:
-        self._queue, self._news, self._count = queue, news, count
+    def __init__(
+        self,
+        queue: MemoryJobQueue,
+        news: Condition,
+        count: str,
+        sleep: Callable[[float | None], bool],
+    ) -> None:
+        self._queue, self._news, self._count, self._sleep = queue, news, count, sleep
         self._seen = self._happened
         self._is_poked = False
 
@@ -199,7 +207,7 @@ class _Waiter:
         queue = self._queue
         with queue.lock:
             if self._seen == self._happened and not self._is_poked:
-                queue.clock.wait(self._news, timeout)
+                self._sleep(timeout)
             has_news = self._seen != self._happened or self._is_poked
             self._seen, self._is_poked = self._happened, False
             return has_news
