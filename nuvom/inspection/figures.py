@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
-
 from nuvom.core.views import ENDS, QueueStats
 from nuvom.inspection.history import by_name, percentile, series, total
-from nuvom.inspection.inspector import COUNTED_JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from nuvom.core.views import Rollup, WorkerInfo
     from nuvom.inspection.inspector import Inspector
@@ -166,34 +163,19 @@ def recent(inspector: Inspector, now: float) -> Recent:
     )
 
 
-def queues(inspector: Inspector, seen: Recent, stored: Sequence[QueueStats]) -> list[QueueFigures]:
-    """Return the figures of each queue, by name.
+def queues(inspector: Inspector, seen: Recent, stats: Sequence[QueueStats]) -> list[QueueFigures]:
+    """Return the figures of each queue, in the order of ``stats``.
 
     Args:
-        stored: What ``Inspector.stats`` returned a moment ago. It has the successes, and the queues
-            that hold nothing else, which a backlog may leave out.
+        stats: What ``Inspector.stats`` returned a moment ago.
     """
     workers = _living(inspector) if inspector.sees_processes else None
     minutes, hours = by_name(seen.minutes, "queue"), by_name(seen.hours, "queue")
     found = []
-    for one in _with_successes(inspector.backlog(COUNTED_JOBS), stored):
+    for one in stats:
         own = Recent(seen.now, minutes.get(one.queue, ()), hours.get(one.queue, ()))
         found.append(_queue(inspector, own, one, workers))
     return found
-
-
-def _with_successes(
-    backlog: Sequence[QueueStats], stored: Sequence[QueueStats]
-) -> Iterator[QueueStats]:
-    """Yield the counts of each queue, by name, with the successes that were stored."""
-    waiting, ended = ({one.queue: one for one in some} for some in (backlog, stored))
-    for name in sorted(waiting.keys() | ended.keys()):
-        one, before = waiting.get(name, QueueStats(queue=name)), ended.get(name)
-        if before is None or one.success:
-            yield one
-            continue
-        stopped = {*one.at_least, *(kind for kind in before.at_least if kind == "success")}
-        yield replace(one, success=before.success, at_least=tuple(sorted(stopped)))
 
 
 def _living(inspector: Inspector) -> list[WorkerInfo]:

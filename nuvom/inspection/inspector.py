@@ -318,23 +318,12 @@ class Inspector:
         """Return seconds until the next job is due that is scheduled or waits to retry, or None."""
         return None if self._queue is None else self._queue.next_due_secs()
 
-    def status_counts(
-        self, most: int = COUNTED_JOBS, *, queue: str | None = None
-    ) -> dict[JobStatus, Count]:
-        """Return how many jobs have each status, in all queues or in one, counted only so far.
+    def status_counts(self, most: int = COUNTED_JOBS) -> dict[JobStatus, Count]:
+        """Return how many jobs have each status, counted only so far.
 
         Empty if the backend cannot tell.
         """
-        found: dict[JobStatus, Count] = {}
-        for stats in self.stats(most):
-            if queue not in (None, stats.queue):
-                continue
-            for status in JobStatus:
-                n, is_more = found.get(status, Count(0, False))
-                names = _WAITING if status is JobStatus.PENDING else (status.lower(),)
-                n += sum(getattr(stats, name) for name in names)
-                found[status] = Count(n, is_more or any(one in stats.at_least for one in names))
-        return found
+        return counts_by_status(self.stats(most))
 
     def revision(self) -> Hashable:
         """Return a value that changes when something stored has changed; cheap.
@@ -567,6 +556,18 @@ class Inspector:
             < (success_before if snapshot.status is JobStatus.SUCCESS else failed_before)
             for snapshot in self.pages(statuses=FINAL)
         )
+
+
+def counts_by_status(queues: Iterable[QueueStats]) -> dict[JobStatus, Count]:
+    """Return how many jobs of some queues have each status; empty without a queue."""
+    found: dict[JobStatus, Count] = {}
+    for stats in queues:
+        for status in JobStatus:
+            n, is_more = found.get(status, Count(0, False))
+            names = _WAITING if status is JobStatus.PENDING else (status.lower(),)
+            n += sum(getattr(stats, name) for name in names)
+            found[status] = Count(n, is_more or any(one in stats.at_least for one in names))
+    return found
 
 
 def _is_same(one: JobSnapshot, now: JobSnapshot) -> bool:

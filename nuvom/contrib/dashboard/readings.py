@@ -42,16 +42,16 @@ def queues(visit: Visit) -> list[QueueFigures]:
         "queues",
         _SECS,
         lambda: figures.queues(
-            visit.inspector, recent(visit)._replace(now=visit.now), _stored(visit)
+            visit.inspector, recent(visit)._replace(now=visit.now), stats(visit)
         ),
         until_change=True,
     )
 
 
-def _stored(visit: Visit) -> Sequence[QueueStats]:
-    """Return the counts of each queue with its successes, which may take long to count."""
+def stats(visit: Visit) -> Sequence[QueueStats]:
+    """Return the counts of each queue, which may take long in a large store."""
     return visit.site.kept(
-        "stored", _SECS, lambda: visit.inspector.stats(COUNTED_JOBS), until_change=True
+        "stats", _SECS, lambda: visit.inspector.stats(COUNTED_JOBS), until_change=True
     )
 
 

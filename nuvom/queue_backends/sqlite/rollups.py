@@ -75,11 +75,12 @@ class RowRollups:
     @contextmanager
     def taken(self) -> Iterator[RollupSums]:
         """Lend what is held to whoever writes it; it is held again if that fails."""
-        with self._lock:
-            self._count()
-            taken, self._held = self._held, RollupSums()
-            self._due_at = self._clock.monotonic() + _HELD_SECS
+        taken = RollupSums()
         try:
+            with self._lock:
+                self._count()
+                taken, self._held = self._held, taken
+                self._due_at = self._clock.monotonic() + _HELD_SECS
             yield taken
         except BaseException:
             with self._lock:

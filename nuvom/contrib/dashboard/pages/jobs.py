@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from nuvom.contrib.dashboard import readings
 from nuvom.contrib.dashboard.visit import Page, whole
 from nuvom.core.clock import SYSTEM_CLOCK
 from nuvom.core.record import FINAL, JobStatus
 from nuvom.core.transitions import RETRYABLE
 from nuvom.errors import InvalidSearch, PayloadError
 from nuvom.inspection import views
+from nuvom.inspection.inspector import counts_by_status
 from nuvom.inspection.search import Search, parse_search
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ _USUAL_SIZE = 50
 _MOST_BYTES = 65_536  # of arguments that a list shows the beginning of
 _COUNTED = 1000  # jobs at a time
 _COUNTING_SECS = 0.1
-_COUNTS_SECS = 1.0  # for which all tabs share the counts of statuses
 
 ALLOWED = {
     "retry": RETRYABLE,
@@ -92,7 +93,7 @@ def jobs(visit: Visit) -> Page:
     search, size, now = typed.search, _size(visit), visit.now
     found = inspector.search(search, before=visit.asked("before") or None, limit=size)
     rows = [row_of(inspector, one, now) for one in found.jobs]
-    counts = visit.site.kept("statuses", _COUNTS_SECS, inspector.status_counts, until_change=True)
+    counts = counts_by_status(readings.stats(visit))
     here = {"q": search.text, "size": visit.asked("size"), "compact": visit.asked("compact")}
     return Page(
         "jobs.html",

@@ -9,14 +9,11 @@ from nuvom.contrib.dashboard.pages.overview import NONE, Figure, flow_context, n
 from nuvom.contrib.dashboard.visit import Done, Page
 from nuvom.errors import QueueNotFound, plural
 from nuvom.inspection.formats import rate_text
+from nuvom.inspection.inspector import counts_by_status
 
 if TYPE_CHECKING:
     from nuvom.contrib.dashboard.visit import Visit
-    from nuvom.core.record import JobStatus
     from nuvom.inspection.figures import QueueFigures
-
-
-_STORED_SECS = 1.5  # for which all tabs share the counts of a queue
 
 
 def queues(visit: Visit) -> Page:
@@ -64,23 +61,15 @@ def _shown(visit: Visit, *, asks: bool, wrong: str | None = None) -> Page:
         "window": word,
         "figures": _figures(visit, one),
         "workers": serving,
-        "stored": _stored(visit, name),
+        "stored": [
+            (word, frame.number(count.n, is_more=count.is_more))
+            for word, count in counts_by_status([one.stats]).items()
+        ],
         "asks": asks,
         "wrong": wrong,
         **flow_context(visit, flow, word),
     }
     return Page("queue.html", context)
-
-
-def _stored(visit: Visit, name: str) -> list[tuple[JobStatus, str]]:
-    """Return how many jobs have each status; nothing if the store cannot tell."""
-    counts = visit.site.kept(
-        ("stored", name),
-        _STORED_SECS,
-        lambda: visit.inspector.status_counts(queue=name),
-        until_change=True,
-    )
-    return [(word, frame.number(one.n, is_more=one.is_more)) for word, one in counts.items()]
 
 
 def _figures(visit: Visit, one: QueueFigures) -> list[Figure]:
