@@ -169,7 +169,8 @@ def test_who_may_not_repeat_sees_no_form_and_can_send_none(shop: Dashboard) -> N
 
 
 _TEXT = st.one_of(
-    st.text(max_size=30),
+    # A form with a NUL is refused as a whole: see the forms of junk in test_guards.py.
+    st.text(st.characters(exclude_characters="\0"), max_size=30),
     st.sampled_from(["", "null", "1", "-0", "1e999", "NaN", "true", '"x"', "{}", "[]", "[[1]]"]),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
